@@ -1,0 +1,198 @@
+package hub
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"time"
+
+	"github.com/multihost/multihost/internal/clock"
+	"github.com/redis/go-redis/v9"
+)
+
+// Script is a Lua script and its digest.
+type Script struct {
+	Source string
+	digest string
+}
+
+// NewScript returns the script with this source.
+func NewScript(source string) *Script {
+	sum := sha1.Sum([]byte(source))
+	return &Script{Source: source, digest: hex.EncodeToString(sum[:])}
+}
+
+// Call is one command or script call on its way.
+type Call struct {
+	Script *Script  // nil: Args is a plain command
+	Keys   []string // of the script; for a plain command the key that routes it
+	Args   []any
+
+	// Patience bounds the wait for one attempt's reply. 0: the client's
+	// ReadTimeout.
+	Patience time.Duration
+	// Attempts bounds how often the call is sent. 0: once.
+	Attempts int
+	// Until, when set, is the moment after which no attempt begins.
+	Until time.Time
+	// Background calls never use the user's pool.
+	Background bool
+
+	// Done hears the outcome, once, on a goroutine of the hub: it must not
+	// block.
+	Done func(Reply)
+
+	attempts int
+	maybe    bool // an attempt was sent and not answered
+	sent     time.Time
+	inFull   bool // send the script's source
+}
+
+// Reply is the outcome of a call.
+type Reply struct {
+	Value any
+	Err   error
+	// Sent is when the attempt that was answered was sent: not earlier than
+	// the user's call, not later than the moment the server saw it.
+	Sent time.Time
+	// Attempts is how often the call may have reached the server.
+	Attempts int
+	// Ambiguous says that Err is set although the server may have carried out
+	// the call, or may do so later.
+	Ambiguous bool
+}
+
+// once is a command that go-redis must not repeat by itself.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+func (c *Call) command(h *Hub) *redis.Cmd {
+	if c.Script == nil {
+		return redis.NewCmd(h.ctx, c.Args...)
+	}
+	args := make([]any, 0, 3+len(c.Keys)+len(c.Args))
+	if c.inFull {
+		args = append(args, "eval", c.Script.Source)
+	} else {
+		args = append(args, "evalsha", c.Script.digest)
+	}
+	args = append(args, len(c.Keys))
+	for _, k := range c.Keys {
+		args = append(args, k)
+	}
+	return redis.NewCmd(h.ctx, append(args, c.Args...)...)
+}
+
+// finish tells the outcome.
+func (c *Call) finish(value any, err error) {
+	r := Reply{Value: value, Sent: c.sent, Attempts: c.attempts}
+	if err != nil && err != redis.Nil {
+		r.Err = explain(err)
+		r.Ambiguous = c.maybe
+	}
+	c.Done(r)
+}
+
+// Go sends the call. It returns at once.
+func (h *Hub) Go(c *Call) {
+	if c.Attempts == 0 {
+		c.Attempts = 1
+	}
+	if c.Patience == 0 {
+		c.Patience = h.ReadTimeout()
+	}
+	h.Again() // until it is answered, so that its connection stays
+	done := c.Done
+	c.Done = func(r Reply) {
+		done(r)
+		h.Done()
+	}
+	h.send(c)
+}
+
+func (h *Hub) send(c *Call) {
+	if h.cluster == nil {
+		h.link(nil).enqueue(c)
+		return
+	}
+	// Finding the shard may have to ask the cluster.
+	go func() {
+		node, err := h.cluster.MasterForKey(h.ctx, c.Keys[0])
+		if err != nil {
+			c.attempts++
+			h.outcome(c, h.link(nil), nil, err)
+			return
+		}
+		h.link(node).enqueue(c)
+	}()
+}
+
+// outcome decides, after one attempt, whether the call is done or sent again.
+func (h *Hub) outcome(c *Call, l *link, value any, err error) {
+	v := judge(err)
+	switch v {
+	case final:
+		c.finish(value, err)
+		return
+	case noScript:
+		c.attempts--
+		c.inFull = true
+		l.enqueue(c)
+		return
+	case unknown:
+		c.maybe = true
+	case notWritable:
+		l.renew()
+	}
+	if c.attempts >= c.Attempts || h.ctx.Err() != nil {
+		c.finish(nil, err)
+		return
+	}
+	pause := pause(c.attempts)
+	if !c.Until.IsZero() && clock.Until(c.Until) < pause {
+		c.finish(nil, err)
+		return
+	}
+	if v == elsewhere {
+		// The cluster client knows how to follow ASK and MOVED.
+		h.cluster.ReloadState(h.ctx)
+		time.AfterFunc(pause, func() { h.link(nil).direct(c) })
+		return
+	}
+	if h.cluster != nil && v != unsent {
+		h.cluster.ReloadState(h.ctx)
+	}
+	time.AfterFunc(pause, func() { h.send(c) })
+}
+
+// pause is the wait before the next attempt: 10 ms, doubling to half a second.
+func pause(attempts int) time.Duration {
+	return min(10*time.Millisecond<<min(attempts-1, 6), 500*time.Millisecond)
+}
+
+// silent is how long a command may be unanswered before a wait for it that ends
+// says that Redis was unavailable.
+const silent = 50 * time.Millisecond
+
+// Do sends the call and waits for its outcome or the end of ctx; the call then
+// goes on by itself.
+func (h *Hub) Do(ctx context.Context, c *Call) (Reply, error) {
+	if err := ctx.Err(); err != nil {
+		return Reply{}, err
+	}
+	start := clock.Now()
+	outcome := make(chan Reply, 1)
+	c.Done = func(r Reply) { outcome <- r }
+	h.Go(c)
+	select {
+	case r := <-outcome:
+		return r, r.Err
+	case <-ctx.Done():
+	}
+	err := ctx.Err()
+	if clock.Since(start) > silent {
+		err = Join(ErrUnavailable, err)
+	}
+	return Reply{Ambiguous: true}, err
+}

@@ -1,0 +1,371 @@
+package hub
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/multihost/multihost/internal/clock"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// beat is the pause between two PINGs while a topic is in use.
+	beat = time.Second
+	// silence is how long a PONG may take before the connection counts as dead.
+	silence = 2500 * time.Millisecond
+)
+
+// feed is the pub/sub connection to one node.
+//
+// Lock order: Hub.mu, feed.mu. No lock is held while a topic's functions run.
+type feed struct {
+	link *link
+
+	mu      sync.Mutex
+	topics  map[string]*Topic
+	running bool
+
+	conn *wire // the present connection, nil while there is none
+}
+
+// wire is one pub/sub connection, dialled once and never again.
+type wire struct {
+	feed   *feed
+	ps     *redis.PubSub
+	client *redis.Client // made for this connection alone; nil: the user's own
+	timer  *time.Timer   // the next beat
+
+	// Guarded by feed.mu.
+	jobs    []job
+	writing bool
+	asked   map[string][]time.Time // when each unanswered SUBSCRIBE was sent
+	leaving map[string]int         // how many UNSUBSCRIBE are unanswered
+	pings   []ping                 // unanswered, oldest first
+	serial  int
+	after   time.Time // what is read now was not sent before this
+	dead    bool
+}
+
+type job struct {
+	channel string
+	leave   bool
+}
+
+type ping struct {
+	id   string
+	sent time.Time
+}
+
+func newFeed(l *link) *feed {
+	return &feed{link: l, topics: map[string]*Topic{}}
+}
+
+func (f *feed) has(t *Topic) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.topics[t.channel] == t
+}
+
+func (f *feed) add(t *Topic) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.topics[t.channel] = t
+	t.confirmed, t.before = false, false
+	if !f.running {
+		f.running = true
+		go f.run()
+		return
+	}
+	if f.conn != nil {
+		f.conn.do(job{channel: t.channel})
+	}
+}
+
+func (f *feed) remove(t *Topic) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.topics[t.channel] != t {
+		return
+	}
+	delete(f.topics, t.channel)
+	if f.conn == nil {
+		return
+	}
+	if len(f.topics) == 0 {
+		f.conn.kill() // run ends
+		return
+	}
+	f.conn.do(job{channel: t.channel, leave: true})
+}
+
+// redial ends the present connection; run makes the next.
+func (f *feed) redial() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn != nil {
+		f.conn.kill()
+	}
+}
+
+func (f *feed) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.topics)
+	if f.conn != nil {
+		f.conn.kill()
+	}
+}
+
+// run keeps a connection up while there are topics.
+func (f *feed) run() {
+	for failures := 0; ; {
+		f.mu.Lock()
+		if len(f.topics) == 0 || f.link.hub.ctx.Err() != nil {
+			f.running = false
+			f.mu.Unlock()
+			return
+		}
+		w := f.dial()
+		f.conn = w
+		for channel := range f.topics {
+			w.do(job{channel: channel})
+		}
+		f.mu.Unlock()
+
+		answered := w.read()
+
+		f.mu.Lock()
+		w.dead = true
+		f.conn = nil
+		w.timer.Stop()
+		var moved []*Topic
+		for _, t := range f.topics {
+			t.confirmed = false
+			moved = append(moved, t)
+		}
+		f.mu.Unlock()
+		w.close()
+		if failures++; answered {
+			failures = 0
+		}
+		select {
+		case <-f.link.hub.ctx.Done():
+		case <-time.After(pause(failures + 1)):
+		}
+		if f.link.hub.cluster != nil {
+			f.reroute(moved)
+		}
+	}
+}
+
+// reroute sends topics whose slot has moved to the feed of their new node.
+func (f *feed) reroute(topics []*Topic) {
+	h := f.link.hub
+	h.cluster.ReloadState(h.ctx)
+	for _, t := range topics {
+		l := h.shard(t.channel)
+		if l.feed == f {
+			continue
+		}
+		h.mu.Lock()
+		if t.feed == f && t.holds > 0 {
+			f.remove(t)
+			t.feed = l.feed
+			l.feed.add(t)
+		}
+		h.mu.Unlock()
+	}
+}
+
+// dial makes the connection's client; the first command dials.
+func (f *feed) dial() *wire {
+	w := &wire{feed: f, asked: map[string][]time.Time{}, leaving: map[string]int{}}
+	ctx := f.link.hub.ctx
+	if o := f.link.options(); o != nil && f.link.hub.id.control == nil {
+		dial, dialled := o.Dialer, atomic.Bool{}
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if dialled.Swap(true) {
+				return nil, errRedial
+			}
+			return dial(ctx, network, addr)
+		}
+		w.client = redis.NewClient(o)
+		w.ps = w.client.Subscribe(ctx)
+	} else if f.link.hub.id.control != nil {
+		w.ps = f.link.hub.id.control.Subscribe(ctx)
+	} else {
+		w.ps = f.link.hub.id.client.Subscribe(ctx)
+	}
+	w.timer = time.AfterFunc(beat, w.tick)
+	return w
+}
+
+// kill ends the connection: read returns. Called with feed.mu.
+func (w *wire) kill() {
+	if !w.dead {
+		w.dead = true
+		go w.close() // waits for a write that is under way
+	}
+}
+
+func (w *wire) close() {
+	_ = w.ps.Close()
+	if w.client != nil {
+		_ = w.client.Close()
+	}
+}
+
+// do writes SUBSCRIBE and UNSUBSCRIBE, one channel per command, in order.
+// Called with feed.mu.
+func (w *wire) do(j job) {
+	w.jobs = append(w.jobs, j)
+	if !w.writing {
+		w.writing = true
+		go w.write()
+	}
+}
+
+func (w *wire) write() {
+	ctx := w.feed.link.hub.ctx
+	sharded := w.feed.link.hub.Sharded()
+	for {
+		w.feed.mu.Lock()
+		if len(w.jobs) == 0 || w.dead {
+			w.writing = false
+			w.feed.mu.Unlock()
+			return
+		}
+		j := w.jobs[0]
+		w.jobs = w.jobs[1:]
+		if j.leave {
+			w.leaving[j.channel]++
+		} else {
+			w.asked[j.channel] = append(w.asked[j.channel], clock.Now())
+		}
+		w.feed.mu.Unlock()
+		var err error
+		switch {
+		case j.leave && sharded:
+			err = w.ps.SUnsubscribe(ctx, j.channel)
+		case j.leave:
+			err = w.ps.Unsubscribe(ctx, j.channel)
+		case sharded:
+			err = w.ps.SSubscribe(ctx, j.channel)
+		default:
+			err = w.ps.Subscribe(ctx, j.channel)
+		}
+		if err != nil {
+			w.feed.mu.Lock()
+			w.kill()
+			w.feed.mu.Unlock()
+		}
+	}
+}
+
+// tick sends the next PING, or gives the connection up if the oldest is
+// unanswered for too long.
+func (w *wire) tick() {
+	w.feed.mu.Lock()
+	if w.dead {
+		w.feed.mu.Unlock()
+		return
+	}
+	if len(w.pings) > 0 && clock.Since(w.pings[0].sent) >= silence-beat {
+		w.kill()
+		w.feed.mu.Unlock()
+		return
+	}
+	w.serial++
+	id := strconv.Itoa(w.serial)
+	w.pings = append(w.pings, ping{id, clock.Now()})
+	w.timer.Reset(beat)
+	w.feed.mu.Unlock()
+	if err := w.ps.Ping(w.feed.link.hub.ctx, id); err != nil {
+		w.feed.mu.Lock()
+		w.kill()
+		w.feed.mu.Unlock()
+	}
+}
+
+// read hands on what comes until the connection ends. It reports whether
+// anything came.
+func (w *wire) read() (answered bool) {
+	for {
+		m, err := w.ps.Receive(w.feed.link.hub.ctx)
+		if err != nil {
+			return answered
+		}
+		answered = true
+		switch m := m.(type) {
+		case *redis.Pong:
+			w.pong(m.Payload)
+		case *redis.Message:
+			w.feed.mu.Lock()
+			t, after := w.feed.topics[m.Channel], w.after
+			w.feed.mu.Unlock()
+			if t != nil {
+				t.message(m.Payload, after)
+			}
+		case *redis.Subscription:
+			if !w.subscription(m) {
+				return answered
+			}
+		}
+	}
+}
+
+func (w *wire) pong(id string) {
+	w.feed.mu.Lock()
+	defer w.feed.mu.Unlock()
+	for i, p := range w.pings {
+		if p.id == id {
+			w.hear(p.sent)
+			w.pings = w.pings[i+1:]
+			return
+		}
+	}
+}
+
+func (w *wire) hear(sent time.Time) {
+	if sent.After(w.after) {
+		w.after = sent
+	}
+}
+
+// subscription takes note of a confirmation. It reports false when the server
+// has ended a subscription that nobody asked it to end: the slot has moved.
+func (w *wire) subscription(m *redis.Subscription) bool {
+	w.feed.mu.Lock()
+	t := w.feed.topics[m.Channel]
+	if m.Kind != "subscribe" && m.Kind != "ssubscribe" {
+		n := w.leaving[m.Channel]
+		if n > 1 {
+			w.leaving[m.Channel] = n - 1
+		} else {
+			delete(w.leaving, m.Channel)
+		}
+		w.feed.mu.Unlock()
+		return n > 0 || t == nil
+	}
+	if asked := w.asked[m.Channel]; len(asked) > 0 {
+		w.hear(asked[0])
+		if asked = asked[1:]; len(asked) > 0 {
+			w.asked[m.Channel] = asked
+		} else {
+			delete(w.asked, m.Channel)
+		}
+	}
+	if t == nil {
+		w.feed.mu.Unlock()
+		return true
+	}
+	again := t.before
+	t.confirmed, t.before = true, true
+	w.feed.mu.Unlock()
+	t.ready(again)
+	return true
+}

@@ -1,0 +1,251 @@
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Linger is how long connections stay open after their last use.
+const Linger = 250 * time.Millisecond
+
+// Hub is what one process shares per Redis client. Get one with [Use].
+type Hub struct {
+	id      pair
+	process string // random; part of ticket ids and channel names
+	serial  atomic.Uint64
+	db      int
+	cluster *redis.ClusterClient // nil: not a cluster
+	ctx     context.Context      // ends when the hub closes
+	cancel  context.CancelFunc
+
+	// mu also guards the registry's view of this hub: refs changes under
+	// registry.mu only.
+	refs  int
+	timer *time.Timer
+
+	mu      sync.Mutex
+	links   map[string]*link // by node address; "" outside a cluster
+	objects map[string]*object
+	topics  map[string]*Topic
+
+	notes notes
+}
+
+type pair struct{ client, control redis.UniversalClient }
+
+var registry = struct {
+	mu   sync.Mutex
+	hubs map[pair]*Hub
+}{hubs: map[pair]*Hub{}}
+
+// Validate says whether a client can be used. It does no I/O.
+func Validate(client, control redis.UniversalClient) error {
+	if err := validate("client", client); err != nil {
+		return err
+	}
+	if control == nil {
+		return nil
+	}
+	if err := validate("ControlClient", control); err != nil {
+		return err
+	}
+	if _, ok := control.(*redis.ClusterClient); ok {
+		return errors.New("the ControlClient is a *redis.ClusterClient; allowed is a client of a single node or of Sentinel (a cluster client needs none)")
+	}
+	if _, ok := client.(*redis.ClusterClient); ok {
+		return errors.New("a ControlClient cannot serve a *redis.ClusterClient; leave it nil")
+	}
+	return nil
+}
+
+func validate(what string, c redis.UniversalClient) error {
+	const allowed = "allowed are *redis.Client (NewClient, NewFailoverClient) and *redis.ClusterClient"
+	if c == nil {
+		return fmt.Errorf("the %s is nil; %s", what, allowed)
+	}
+	v := reflect.ValueOf(c)
+	if v.Kind() == reflect.Pointer && v.IsNil() {
+		return fmt.Errorf("the %s is a nil %T; %s", what, c, allowed)
+	}
+	if _, ok := c.(*redis.Ring); ok {
+		return fmt.Errorf("the %s is a *redis.Ring, which spreads keys over independent servers and cannot keep one object on one of them when they come and go; %s", what, allowed)
+	}
+	if !v.Comparable() {
+		return fmt.Errorf("the %s is a %T, which cannot be compared; %s", what, c, allowed)
+	}
+	return nil
+}
+
+// Use returns the process's hub for the client and counts one use of it.
+// Every Use needs one [Hub.Done].
+func Use(client, control redis.UniversalClient) *Hub {
+	id := pair{client, control}
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	h := registry.hubs[id]
+	if h == nil {
+		h = newHub(id)
+		registry.hubs[id] = h
+	}
+	if h.refs == 0 && h.timer != nil {
+		h.timer.Stop()
+	}
+	h.refs++
+	return h
+}
+
+// Again counts one more use of a hub that is in use already.
+func (h *Hub) Again() {
+	registry.mu.Lock()
+	h.refs++
+	registry.mu.Unlock()
+}
+
+// Done ends one use.
+func (h *Hub) Done() {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	if h.refs--; h.refs > 0 {
+		return
+	}
+	if h.timer == nil {
+		h.timer = time.AfterFunc(Linger, h.expire)
+	} else {
+		h.timer.Reset(Linger)
+	}
+}
+
+func (h *Hub) expire() {
+	registry.mu.Lock()
+	if h.refs > 0 {
+		registry.mu.Unlock()
+		return
+	}
+	delete(registry.hubs, h.id)
+	registry.mu.Unlock()
+	h.cancel()
+	h.mu.Lock()
+	links := h.links
+	h.links = nil
+	h.mu.Unlock()
+	for _, l := range links {
+		l.close()
+	}
+}
+
+func newHub(id pair) *Hub {
+	h := &Hub{
+		id:      id,
+		process: strings.ToLower(rand.Text()[:16]),
+		links:   map[string]*link{},
+		objects: map[string]*object{},
+		topics:  map[string]*Topic{},
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	switch c := id.client.(type) {
+	case *redis.ClusterClient:
+		h.cluster = c
+	case interface{ Options() *redis.Options }: // *redis.Client, or a type that embeds it
+		h.db = c.Options().DB
+	}
+	return h
+}
+
+// Process is the process's random id at this hub.
+func (h *Hub) Process() string { return h.process }
+
+// NewID returns an id that no other call in any process gets.
+func (h *Hub) NewID() string {
+	return h.process + "-" + strconv.FormatUint(h.serial.Add(1), 36)
+}
+
+// DB is the number of the client's database, 0 where it cannot be known.
+func (h *Hub) DB() int { return h.db }
+
+// Sharded says whether channels are sharded: in a cluster.
+func (h *Hub) Sharded() bool { return h.cluster != nil }
+
+// object is a local object and how many use it.
+type object struct {
+	value any
+	uses  int
+}
+
+// Object returns the process's one local object with this id, made by build if
+// there is none yet, and counts one use of it. Every Object needs one
+// [Hub.Leave].
+func Object[T any](h *Hub, id string, build func() T) T {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.objects[id]
+	if o == nil {
+		o = &object{value: build()}
+		h.objects[id] = o
+	}
+	o.uses++
+	return o.value.(T)
+}
+
+// Find returns the local object with this id, if there is one.
+func Find[T any](h *Hub, id string) (T, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if o := h.objects[id]; o != nil {
+		v, ok := o.value.(T)
+		return v, ok
+	}
+	var zero T
+	return zero, false
+}
+
+// Leave ends one use of a local object; the last one forgets it.
+func (h *Hub) Leave(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if o := h.objects[id]; o != nil {
+		if o.uses--; o.uses == 0 {
+			delete(h.objects, id)
+		}
+	}
+}
+
+// ReadTimeout is how long the user's client waits for a reply.
+func (h *Hub) ReadTimeout() time.Duration {
+	var d time.Duration
+	switch c := h.id.client.(type) {
+	case *redis.ClusterClient:
+		d = c.Options().ReadTimeout
+	case interface{ Options() *redis.Options }:
+		d = c.Options().ReadTimeout
+	}
+	if d <= 0 {
+		d = 5 * time.Second
+	}
+	return d
+}
+
+// closedByUser says whether the user has closed the client. Nobody tells, and
+// the private connection would go on working.
+func (l *link) closedByUser() bool {
+	if l.node == nil || l.node.PoolStats().TotalConns > 0 {
+		return false // a closed pool has no connections
+	}
+	// With a cancelled ctx both answer before they do anything.
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if c := l.hub.cluster; c != nil {
+		err := c.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
+		return errors.Is(err, redis.ErrClosed)
+	}
+	return errors.Is(l.node.Process(ctx, redis.NewCmd(ctx, "ping")), redis.ErrClosed)
+}

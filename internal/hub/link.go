@@ -1,0 +1,234 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/multihost/multihost/internal/clock"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// maxBatch bounds one pipeline.
+const maxBatch = 512
+
+// link is the way to one Redis node.
+type link struct {
+	hub  *Hub
+	node *redis.Client // the user's client for this node; in a cluster nil: whichever is responsible
+
+	mu      sync.Mutex
+	closed  bool
+	private *redis.Client // nil until something needs it
+	alone   bool          // a call is under way on the user's client
+	busy    bool          // a goroutine is sending the queue
+	queue   []*Call
+
+	feed *feed
+}
+
+// link returns the way to a node: outside a cluster, where there is but one,
+// nil stands for it.
+func (h *Hub) link(node *redis.Client) *link {
+	addr := ""
+	if node != nil {
+		addr = node.Options().Addr
+	} else if c, ok := h.id.client.(*redis.Client); ok {
+		node = c
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.links[addr]
+	if l == nil {
+		l = &link{hub: h, node: node}
+		l.feed = newFeed(l)
+		if h.links == nil { // closed: a link that nobody keeps
+			l.closed = true
+			return l
+		}
+		h.links[addr] = l
+	}
+	return l
+}
+
+// enqueue sends the call: alone on the user's client if all is quiet, else with
+// the next pipeline of the private connection.
+func (l *link) enqueue(c *Call) {
+	if !c.Background && c.attempts == 0 && l.quiet() {
+		go l.direct(c)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = append(l.queue, c)
+	if !l.busy {
+		l.busy = true
+		go l.drain()
+	}
+}
+
+// quiet claims the way over the user's client.
+func (l *link) quiet() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.alone || l.busy || l.private != nil || l.hub.id.control != nil {
+		return false
+	}
+	l.alone = true
+	return true
+}
+
+// direct sends the call on the user's client.
+func (l *link) direct(c *Call) {
+	cmd := c.command(l.hub)
+	c.attempts++
+	c.sent = clock.Now()
+	err := l.hub.id.client.Process(l.hub.ctx, once{cmd})
+	l.mu.Lock()
+	l.alone = false
+	l.mu.Unlock()
+	l.hub.outcome(c, l, cmd.Val(), err)
+}
+
+// drain sends pipelines until the queue is empty.
+func (l *link) drain() {
+	for {
+		l.mu.Lock()
+		n := min(len(l.queue), maxBatch)
+		if n == 0 {
+			l.busy = false
+			l.mu.Unlock()
+			return
+		}
+		batch := l.queue[:n:n]
+		l.queue = l.queue[n:]
+		if len(l.queue) == 0 {
+			l.queue = nil
+		}
+		l.mu.Unlock()
+		l.exec(batch)
+	}
+}
+
+func (l *link) exec(batch []*Call) {
+	if l.closedByUser() {
+		batch = refuse(batch)
+	}
+	if len(batch) == 0 {
+		return
+	}
+	patience := batch[0].Patience
+	for _, c := range batch {
+		patience = min(patience, c.Patience)
+	}
+	ctx, cancel := context.WithTimeout(l.hub.ctx, patience)
+	defer cancel()
+	client := l.client()
+	pipe := client.Pipeline()
+	cmds := make([]*redis.Cmd, len(batch))
+	now := clock.Now()
+	for i, c := range batch {
+		cmds[i] = c.command(l.hub)
+		c.attempts++
+		c.sent = now
+		_ = pipe.Process(ctx, once{cmds[i]})
+	}
+	if len(batch) == 1 {
+		cmds[0].SetErr(client.Process(ctx, once{cmds[0]}))
+	} else {
+		_, _ = pipe.Exec(ctx)
+	}
+	for i, c := range batch {
+		l.hub.outcome(c, l, cmds[i].Val(), cmds[i].Err())
+	}
+}
+
+// refuse answers the calls of a client that its user has closed, but for the
+// background's: what was taken is still given back.
+func refuse(batch []*Call) (rest []*Call) {
+	for _, c := range batch {
+		if c.Background {
+			rest = append(rest, c)
+		} else {
+			c.finish(nil, redis.ErrClosed)
+		}
+	}
+	return rest
+}
+
+// client returns the private connection's client, or what stands in for it.
+func (l *link) client() redis.UniversalClient {
+	if l.hub.id.control != nil {
+		return l.hub.id.control
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.private != nil {
+		return l.private
+	}
+	o := l.options()
+	if o == nil || l.closed {
+		return l.hub.id.client
+	}
+	l.private = redis.NewClient(o)
+	return l.private
+}
+
+// renew drops the private connection, so that the next call dials again: after
+// a fail-over the old primary answers, but only reads.
+func (l *link) renew() {
+	l.mu.Lock()
+	old := l.private
+	l.private = nil
+	l.mu.Unlock()
+	if old != nil {
+		_ = old.Close()
+	}
+	l.feed.redial()
+}
+
+func (l *link) close() {
+	l.mu.Lock()
+	l.closed = true
+	old := l.private
+	l.private = nil
+	l.mu.Unlock()
+	if old != nil {
+		_ = old.Close()
+	}
+	l.feed.close()
+}
+
+// options returns the settings of a private connection to the link's node, nil
+// if the user's client is of a type that does not tell them.
+func (l *link) options() *redis.Options {
+	if l.node == nil {
+		return nil
+	}
+	o := *l.node.Options()
+	o.PoolSize = 2 // one is used at a time; the second is there while a broken one is put away
+	o.PipelinePoolSize = -1
+	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 0, 0, 0, 0
+	o.MaxRetries, o.DialerRetries = -1, 1
+	o.ContextTimeoutEnabled = true
+	o.Limiter, o.AutoPipelineOptions = nil, nil
+	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	// An Options that a client has taken over has 0 for "no timeout", which a
+	// new client would read as "the default": a private connection always has
+	// a timeout.
+	if o.ReadTimeout <= 0 {
+		o.ReadTimeout = 5 * time.Second
+	}
+	if o.WriteTimeout <= 0 {
+		o.WriteTimeout = 5 * time.Second
+	}
+	o.PoolTimeout = 0
+	return &o
+}
+
+// errRedial is the answer to go-redis's own attempt to reconnect a pub/sub
+// connection, which would lose messages without a word.
+var errRedial = errors.New("the connection is dialled only once")

@@ -1,0 +1,123 @@
+package hub
+
+import (
+	"time"
+)
+
+// Topic is one channel that the process listens to while somebody holds it.
+type Topic struct {
+	hub     *Hub
+	channel string
+
+	// Message hears each message, with the latest moment before which it
+	// cannot have been sent; Ready hears that the subscription was confirmed,
+	// for the first time or again: what came before may have been missed, so
+	// look at the state now. Both are called on the connection's goroutine and
+	// must not block.
+	message func(payload string, after time.Time)
+	ready   func(again bool)
+
+	// Guarded by hub.mu.
+	holds int
+	timer *time.Timer
+	feed  *feed // nil: not listening
+
+	// Guarded by feed.mu.
+	confirmed bool
+	before    bool // was confirmed at least once since it was held
+}
+
+// Topic returns a topic for the channel. Nothing is sent until it is held.
+func (h *Hub) Topic(channel string, message func(payload string, after time.Time), ready func(again bool)) *Topic {
+	return &Topic{hub: h, channel: channel, message: message, ready: ready}
+}
+
+// Hold subscribes, if nobody holds the topic yet, and reports whether the
+// subscription stands already; if not, ready will be called.
+func (t *Topic) Hold() (confirmed bool) {
+	t.hub.Again()
+	t.hub.mu.Lock()
+	t.holds++
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	f := t.feed
+	t.hub.mu.Unlock()
+	if f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.topics[t.channel] == t {
+			return t.confirmed
+		}
+	}
+	go t.listen()
+	return false
+}
+
+// listen finds the node and subscribes there.
+func (t *Topic) listen() {
+	l := t.hub.shard(t.channel)
+	t.hub.mu.Lock()
+	defer t.hub.mu.Unlock()
+	if t.holds == 0 || t.feed == l.feed && l.feed.has(t) {
+		return
+	}
+	if t.feed != nil {
+		t.feed.remove(t)
+	}
+	t.feed = l.feed
+	l.feed.add(t)
+}
+
+// Drop ends one hold. The subscription outlives the last one by [Linger].
+func (t *Topic) Drop() {
+	t.hub.mu.Lock()
+	if t.holds--; t.holds == 0 {
+		if t.timer == nil {
+			t.timer = time.AfterFunc(Linger, t.expire)
+		} else {
+			t.timer.Reset(Linger)
+		}
+	}
+	t.hub.mu.Unlock()
+	t.hub.Done()
+}
+
+func (t *Topic) expire() {
+	t.hub.mu.Lock()
+	defer t.hub.mu.Unlock()
+	if t.holds == 0 && t.feed != nil {
+		t.feed.remove(t)
+		t.feed = nil
+	}
+}
+
+// Deaf says that the server does not see the subscription although it was
+// confirmed: dial again, perhaps elsewhere.
+func (t *Topic) Deaf() {
+	t.hub.mu.Lock()
+	f := t.feed
+	t.hub.mu.Unlock()
+	if f != nil {
+		f.redial()
+	}
+}
+
+// shard returns the link of the node that serves the channel.
+func (h *Hub) shard(channel string) *link {
+	if h.cluster == nil {
+		return h.link(nil)
+	}
+	for attempt := 1; ; attempt++ {
+		node, err := h.cluster.MasterForKey(h.ctx, channel)
+		if err == nil {
+			return h.link(node)
+		}
+		select {
+		case <-h.ctx.Done():
+			return h.link(nil)
+		case <-time.After(pause(attempt)):
+		}
+		h.cluster.ReloadState(h.ctx)
+	}
+}

@@ -1,0 +1,179 @@
+package lease
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/multihost/multihost/internal/clock"
+)
+
+var (
+	// ErrLost says that the lease ended before it was given back: it could not
+	// be renewed in time, was taken away, or outlived its MaxHold. Somebody
+	// else may hold it now; stop what it protected.
+	ErrLost = errors.New("the lease was lost")
+
+	// ErrReleased says that the lease was given back already.
+	ErrReleased = errors.New("the lease was released")
+)
+
+// Terms say for how long something is taken.
+type Terms struct {
+	TTL    time.Duration
+	Margin time.Duration
+	// NoRenew leaves the lease to end at its deadline.
+	NoRenew bool
+}
+
+// Deadline is the end of trust in a lease granted for ttl by a command sent at
+// this time. A grant shorter than TTL gets a margin in proportion.
+func (t Terms) Deadline(sent time.Time, ttl time.Duration) time.Time {
+	margin := t.Margin
+	if ttl < t.TTL {
+		margin = time.Duration(float64(margin) * float64(ttl) / float64(t.TTL))
+		margin = max(margin, min(t.Margin, 5*time.Millisecond))
+	}
+	return sent.Add(ttl - margin)
+}
+
+// Keeper watches the trust deadline of one lease and has it renewed.
+type Keeper struct {
+	terms Terms
+	renew func() // sends a renewal; its outcome comes by Renewed, Failed or Lose
+	lost  func() // hears, once, that the deadline has passed or Lose was called
+
+	mu       sync.Mutex
+	deadline time.Time
+	next     time.Time // when the next renewal is due
+	sending  bool
+	frozen   bool // no more renewals
+	ended    bool
+	timer    *time.Timer
+}
+
+// Keep starts a keeper. Both functions run on goroutines of their own.
+func Keep(terms Terms, deadline time.Time, renew, lost func()) *Keeper {
+	k := &Keeper{terms: terms, renew: renew, lost: lost, deadline: deadline, frozen: terms.NoRenew}
+	left := clock.Until(deadline)
+	k.next = deadline.Add(-left * 2 / 3)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.timer = time.AfterFunc(k.wait(), k.tick)
+	return k
+}
+
+// wait is the time until something has to be done. Called with mu.
+func (k *Keeper) wait() time.Duration {
+	at := k.deadline
+	if !k.frozen && !k.sending && k.next.Before(at) {
+		at = k.next
+	}
+	return max(clock.Until(at), 0)
+}
+
+func (k *Keeper) tick() {
+	k.mu.Lock()
+	if k.ended {
+		k.mu.Unlock()
+		return
+	}
+	now := clock.Now()
+	if !now.Before(k.deadline) {
+		k.mu.Unlock()
+		k.Lose()
+		return
+	}
+	renew := !k.frozen && !k.sending && !now.Before(k.next)
+	if renew {
+		k.sending = true
+	}
+	k.timer.Reset(k.wait())
+	k.mu.Unlock()
+	if renew {
+		k.renew()
+	}
+}
+
+// Renewed moves the deadline: a command sent at this time left the lease ttl
+// to live. After the deadline has passed it does nothing: what was lost stays
+// lost.
+func (k *Keeper) Renewed(sent time.Time, ttl time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sending = false
+	if k.ended || !clock.Now().Before(k.deadline) {
+		return
+	}
+	if d := k.terms.Deadline(sent, ttl); d.After(k.deadline) {
+		k.deadline = d
+	}
+	k.next = sent.Add(ttl / 3)
+	k.timer.Reset(k.wait())
+}
+
+// Failed says that a renewal was not answered: another follows soon.
+func (k *Keeper) Failed() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sending = false
+	if k.ended {
+		return
+	}
+	k.next = clock.Now().Add(max(k.terms.TTL/20, time.Millisecond))
+	k.timer.Reset(k.wait())
+}
+
+// Again has the next renewal sent at once.
+func (k *Keeper) Again() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended || k.sending {
+		return
+	}
+	k.next = clock.Now()
+	k.timer.Reset(k.wait())
+}
+
+// Lose ends the lease as lost, if it has not ended before.
+func (k *Keeper) Lose() {
+	if k.End() {
+		k.lost()
+	}
+}
+
+// Freeze stops renewing; the lease ends at its deadline.
+func (k *Keeper) Freeze() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.frozen = true
+	if !k.ended {
+		k.timer.Reset(k.wait())
+	}
+}
+
+// End stops the keeper without a word. It reports whether it was running.
+func (k *Keeper) End() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return false
+	}
+	k.ended = true
+	k.timer.Stop()
+	return true
+}
+
+// Deadline is the end of trust as it stands now.
+func (k *Keeper) Deadline() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.deadline
+}
+
+// Trusted says whether the lease still stands, by the clock.
+func (k *Keeper) Trusted() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.ended && clock.Now().Before(k.deadline)
+}

@@ -1,0 +1,202 @@
+package turnstile
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/multihost/multihost/internal/clock"
+	"github.com/multihost/multihost/internal/hub"
+	"github.com/multihost/multihost/internal/lease"
+)
+
+// releaseWait bounds the wait for the answer to a release.
+const releaseWait = time.Second
+
+// Hold is one turn of the lock. All its methods are safe for concurrent use.
+type Hold struct {
+	grant *grant
+	terms *Terms
+	token uint64
+	since time.Time
+	done  chan struct{}
+
+	mu      sync.Mutex
+	err     error // lease.ErrLost or lease.ErrReleased, once it is over
+	cancels map[*context.CancelCauseFunc]struct{}
+	timer   *time.Timer // MaxHold
+}
+
+func newHold(g *grant, terms *Terms, token uint64) *Hold {
+	h := &Hold{grant: g, terms: terms, token: token, since: clock.Now(), done: make(chan struct{})}
+	if terms.MaxHold > 0 {
+		h.timer = time.AfterFunc(terms.MaxHold, h.outlived)
+	}
+	return h
+}
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// Deadline is the end of trust as it stands now.
+func (h *Hold) Deadline() time.Time {
+	d := h.grant.keeper.Deadline()
+	if h.terms.MaxHold > 0 {
+		if end := h.since.Add(h.terms.MaxHold); end.Before(d) {
+			d = end
+		}
+	}
+	return d
+}
+
+// Done is closed when the turn is over.
+func (h *Hold) Done() <-chan struct{} { return h.done }
+
+// Err says whether and how the turn is over, by the clock if need be.
+func (h *Hold) Err() error {
+	h.mu.Lock()
+	err := h.err
+	h.mu.Unlock()
+	if err == nil && clock.Until(h.Deadline()) <= 0 {
+		return lease.ErrLost // the timer has not run yet
+	}
+	return err
+}
+
+// Token is the fencing token while the turn lasts, then 0.
+func (h *Hold) Token() uint64 {
+	if h.Err() != nil {
+		return 0
+	}
+	return h.token
+}
+
+// Context returns a context that ends with the turn.
+func (h *Hold) Context(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	if err := h.Err(); err != nil {
+		cancel(err)
+		return ctx, func() {}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		cancel(h.err)
+		return ctx, func() {}
+	}
+	if h.cancels == nil {
+		h.cancels = map[*context.CancelCauseFunc]struct{}{}
+	}
+	h.cancels[&cancel] = struct{}{}
+	return ctx, func() {
+		h.mu.Lock()
+		delete(h.cancels, &cancel)
+		h.mu.Unlock()
+		cancel(context.Canceled)
+	}
+}
+
+// end closes the turn, and reports whether it was open.
+func (h *Hold) end(err error) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return false
+	}
+	h.err = err
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+	close(h.done)
+	for c := range h.cancels {
+		(*c)(err)
+	}
+	h.cancels = nil
+	o := Observation{Kind: Released, Duration: clock.Since(h.since), Token: h.token}
+	if err == lease.ErrLost {
+		o.Kind = Lost
+	}
+	h.grant.line.observe(h.terms, o)
+	return true
+}
+
+// outlived ends a turn that has reached its MaxHold. The key is left to end at
+// its TTL: what the holder still does has that long to stop.
+func (h *Hold) outlived() {
+	if !h.end(lease.ErrLost) {
+		return
+	}
+	g := h.grant
+	l := g.line
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.grants[g.ticket] != g {
+		return
+	}
+	g.keeper.End()
+	delete(l.grants, g.ticket)
+	l.unuse()
+	l.step()
+}
+
+// Abandon stops the renewal of a turn that nobody can give back any more.
+func (h *Hold) Abandon() {
+	if h.Err() == nil {
+		h.grant.keeper.Freeze()
+	}
+}
+
+// Release gives the turn to the next. It waits for the answer, up to a second
+// or the end of trust; the values of ctx are kept, its end is not.
+func (h *Hold) Release(context.Context) error {
+	left := clock.Until(h.Deadline())
+	if left <= 0 {
+		h.grant.keeper.Lose()
+		h.end(lease.ErrLost)
+	}
+	if !h.end(lease.ErrReleased) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.err
+	}
+	answer := make(chan error, 1)
+	if h.hand(func(err error) { answer <- err }) {
+		return nil
+	}
+	timer := time.NewTimer(min(releaseWait, left))
+	defer timer.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-timer.C:
+		return hub.Join(hub.ErrUnknownOutcome, errors.New("no answer to the release in time; the lease lapses"))
+	}
+}
+
+// giveBack gives the turn to the next without waiting for an answer.
+func (h *Hold) giveBack() {
+	if h.end(lease.ErrReleased) {
+		h.hand(func(error) {})
+	}
+}
+
+// hand passes the turn on inside the process, and reports so, or gives the
+// lock back in Redis; done hears the outcome then.
+func (h *Hold) hand(done func(error)) (passed bool) {
+	g := h.grant
+	l := g.line
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.grants[g.ticket] != g {
+		done(lease.ErrLost) // at this very moment
+		return false
+	}
+	g.hold = nil
+	rest := h.terms.MinHold - clock.Since(h.since)
+	if rest <= 0 && l.pass(g) {
+		return true
+	}
+	l.handBack(g, max(rest, 0), done)
+	return false
+}

@@ -1,0 +1,280 @@
+package turnstile
+
+import (
+	"time"
+
+	"github.com/multihost/multihost/internal/clock"
+	"github.com/multihost/multihost/internal/hub"
+)
+
+// place is the process's place in the line in Redis, under one ticket. All of
+// it is guarded by Line.mu.
+type place struct {
+	ticket string
+	terms  *Terms // of the latest command
+	since  time.Time
+
+	standing  bool // Redis has answered "waiting"
+	calling   bool // a command is on its way
+	called    time.Time
+	again     bool // something happened meanwhile: check once more
+	ambiguous bool // the outcome of a command is unknown
+	failures  int  // commands in a row
+	gone      bool
+
+	// floor is the latest moment known to be before any grant to this ticket
+	// that comes as a message from now on: the sending of the join, or of a
+	// check that was answered "waiting".
+	floor time.Time
+
+	listening bool        // holds the inbox
+	timer     *time.Timer // the next check
+	giveUp    *time.Timer
+}
+
+// healthy says whether Redis answered lately.
+func (p *place) healthy() bool {
+	return p.failures == 0 && (!p.calling || clock.Since(p.called) < silent)
+}
+
+func (p *place) abandonTimer(d time.Duration, f func()) {
+	if p.giveUp == nil {
+		p.giveUp = time.AfterFunc(d, f)
+		return
+	}
+	p.giveUp.Reset(d)
+}
+
+// join stands in line under a new ticket. Called with mu.
+func (l *Line) join() {
+	w := l.first()
+	p := &place{ticket: l.hub.NewID(), terms: w.terms, since: clock.Now(), calling: true}
+	p.called, p.floor = p.since, p.since
+	l.place = p
+	l.use() // until the place is gone
+	l.hub.Go(&hub.Call{
+		Script: joinScript, Keys: l.keys, Attempts: joinAttempts,
+		Args: append(l.standArgs(p.ticket, p.terms, l.waiters.Len()), "0"),
+		Done: func(r hub.Reply) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if r.Attempts > 1 {
+				p.ambiguous = true
+			}
+			l.answered(p, r)
+		},
+	})
+}
+
+// check asks how the place stands. Called with mu.
+func (l *Line) check(p *place) {
+	if p.calling {
+		p.again = true
+		return
+	}
+	if w := l.first(); w != nil {
+		p.terms = w.terms
+	}
+	p.calling, p.again, p.called = true, false, clock.Now()
+	l.hub.Go(&hub.Call{
+		Script: checkScript, Keys: l.keys, Background: true, Patience: time.Second,
+		Args: l.standArgs(p.ticket, p.terms, l.waiters.Len()),
+		Done: func(r hub.Reply) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.answered(p, r)
+		},
+	})
+}
+
+// answered takes in the answer to a join or check. Called with mu.
+func (l *Line) answered(p *place, r hub.Reply) {
+	p.calling = false
+	s, err := decodeStanding(r.Value)
+	if r.Err != nil {
+		err = r.Err
+		p.ambiguous = p.ambiguous || r.Ambiguous
+	} else {
+		l.trip = clock.Since(r.Sent)
+	}
+	l.settle(p, s, err, r.Sent)
+}
+
+// settle acts on what is known of the place now. Called with mu.
+func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
+	if p.gone {
+		// Withdrawn, or granted by a message that was faster than the answer.
+		if g := l.grants[p.ticket]; g != nil && err == nil && s.status == granted {
+			g.keeper.Renewed(sent, s.ttl)
+		}
+		return
+	}
+	if err != nil {
+		l.settleError(p, err)
+		return
+	}
+	p.failures = 0
+	switch s.status {
+	case granted:
+		l.settleGrant(p, s, sent, HowFree)
+		return
+	case waiting:
+		l.settleWaiting(p, s, sent)
+	default:
+		// The place was removed, perhaps with all of Redis. Stand in line anew.
+		l.drop(p, p.ambiguous)
+	}
+	l.step()
+}
+
+func (l *Line) settleError(p *place, err error) {
+	p.failures++
+	if hub.Permanent(err) {
+		l.fail(err, true)
+		l.drop(p, true)
+		return
+	}
+	l.fail(err, false)
+	if l.waiters.Len() == 0 {
+		l.drop(p, p.standing || p.ambiguous)
+		return
+	}
+	if !p.standing {
+		// Waiters of an earlier place, and a join whose outcome may be unknown.
+		l.drop(p, p.ambiguous)
+		time.AfterFunc(backoff(p.failures), func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.step()
+		})
+		return
+	}
+	l.checkIn(p, backoff(p.failures))
+}
+
+func (l *Line) settleWaiting(p *place, s standing, sent time.Time) {
+	if sent.After(p.floor) {
+		p.floor = sent
+	}
+	if !p.standing {
+		p.standing = true
+		for e := l.waiters.Front(); e != nil; e = e.Next() {
+			l.observe(e.Value.(*waiter).terms, Observation{Kind: Waiting})
+		}
+	}
+	for e := l.waiters.Front(); e != nil; e = e.Next() {
+		e.Value.(*waiter).standing = true
+	}
+	if l.waiters.Len() == 0 {
+		return // step leaves
+	}
+	delay := fallback
+	switch {
+	case s.ttl >= 0:
+		// The owner's end tells nobody: look just after it.
+		delay = min(delay, s.ttl+time.Millisecond)
+	case s.ttl == -2:
+		delay = 10 * time.Millisecond
+	}
+	if s.foreign {
+		delay = min(delay, foreignCheck)
+	}
+	l.checkIn(p, delay)
+	if !p.listening {
+		p.listening = true
+		if !l.inbox.hold(l) {
+			return // ready comes
+		}
+	}
+	switch {
+	case p.again:
+		l.check(p)
+	case !s.subscribed:
+		l.inbox.unheard(sent)
+	}
+}
+
+func (l *Line) settleGrant(p *place, s standing, sent time.Time, how How) {
+	w := l.first()
+	deadline := p.terms.Deadline(sent, s.ttl)
+	if w != nil && (!w.terms.alike(p.terms) && w.terms != p.terms || clock.Until(deadline) <= 0) {
+		p.standing = true
+		l.check(p) // extends, on the terms of whoever is first now
+		return
+	}
+	terms := p.terms
+	l.removePlace(p)
+	g := l.take(p.ticket, terms, s, deadline, p.ambiguous)
+	if w == nil {
+		l.handBack(g, 0, nil)
+	} else {
+		l.remove(w)
+		l.give(g, w, how)
+	}
+	l.step()
+}
+
+// offered takes in a grant that came as a message. after is a moment before
+// which it was not sent. Called with mu.
+func (l *Line) offered(p *place, s standing, after time.Time) {
+	floor := p.floor
+	if after.After(floor) {
+		floor = after
+	}
+	left := clock.Until(p.terms.Deadline(floor, s.ttl))
+	if w := l.first(); w != nil && (left < s.ttl/3 || w.terms.NoRenew) {
+		l.check(p) // extends it, and then it is known since when
+		return
+	}
+	l.settleGrant(p, s, floor, HowHanded)
+}
+
+// checkIn has the place checked after d. Called with mu.
+func (l *Line) checkIn(p *place, d time.Duration) {
+	if p.timer != nil {
+		p.timer.Reset(d)
+		return
+	}
+	p.timer = time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !p.gone {
+			if w := l.first(); w != nil {
+				l.observe(w.terms, Observation{Kind: Fallback})
+			}
+			l.check(p)
+		}
+	})
+}
+
+// drop gives the place up, and withdraws it from Redis if it may be there.
+// Called with mu.
+func (l *Line) drop(p *place, withdraw bool) {
+	l.removePlace(p)
+	if withdraw {
+		l.withdraw(p.ticket, p.ambiguous, p.terms.TTL)
+	}
+}
+
+// removePlace forgets the place. Called with mu.
+func (l *Line) removePlace(p *place) {
+	p.gone = true
+	if l.place == p {
+		l.place = nil
+	}
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	if p.giveUp != nil {
+		p.giveUp.Stop()
+	}
+	if p.listening {
+		l.inbox.drop(l)
+	}
+	l.unuse()
+}
+
+// backoff is the pause after so many failures: 10 ms, doubling to half a second.
+func backoff(failures int) time.Duration {
+	return min(10*time.Millisecond<<min(failures-1, 6), 500*time.Millisecond)
+}

@@ -89,7 +89,7 @@ func explain(err error) error {
 		switch {
 		case judge(err) != final:
 			return &joined{ErrUnavailable, err}
-		case strings.Contains(re.Error(), "WRONGTYPE"):
+		case strings.Contains(re.Error(), "WRONGTYPE"), strings.HasPrefix(re.Error(), "MISMATCH"):
 			return &joined{ErrMismatch, err}
 		}
 		return err

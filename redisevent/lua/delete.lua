@@ -1,0 +1,4 @@
+-- delete removes the event, and wakes nobody.
+-- Returns 1
+redis.call('DEL', VALUE, COUNT, ASKED)
+return 1

@@ -188,7 +188,7 @@ func (w *watcher) look() {
 		},
 	}
 	if !first {
-		c.Background, c.Patience, c.Attempts = true, time.Second, 1
+		c.Private, c.Patience, c.Attempts = true, time.Second, 1
 	}
 	w.hub.Go(c)
 }

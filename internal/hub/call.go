@@ -35,8 +35,11 @@ type Call struct {
 	Attempts int
 	// Until, when set, is the moment after which no attempt begins.
 	Until time.Time
-	// Background calls never use the user's pool.
-	Background bool
+	// Private calls never use the user's pool.
+	Private bool
+	// AfterClose calls are sent even when the user has closed the client: they
+	// keep, or give back, what was taken before.
+	AfterClose bool
 
 	// Done hears the outcome, once, on a goroutine of the hub: it must not
 	// block.
@@ -46,6 +49,8 @@ type Call struct {
 	maybe    bool // an attempt was sent and not answered
 	sent     time.Time
 	inFull   bool // send the script's source
+
+	wasPrivate bool // the last attempt went over the private connection
 }
 
 // Reply is the outcome of a call.
@@ -142,8 +147,13 @@ func (h *Hub) outcome(c *Call, l *link, value any, err error) {
 		return
 	case unknown:
 		c.maybe = true
+	case unsent:
+		if c.wasPrivate {
+			l.discard()
+		}
 	case notWritable:
-		l.renew()
+		l.discard()
+		l.feed.redial()
 	}
 	if c.attempts >= c.Attempts || h.ctx.Err() != nil {
 		c.finish(nil, err)

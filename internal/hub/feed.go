@@ -2,7 +2,9 @@ package hub
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -40,6 +42,7 @@ type wire struct {
 	timer  *time.Timer   // the next beat
 
 	// Guarded by feed.mu.
+	conn    net.Conn // client's one connection
 	jobs    []job
 	writing bool
 	asked   map[string][]time.Time // when each unanswered SUBSCRIBE was sent
@@ -50,7 +53,9 @@ type wire struct {
 	dead    bool
 }
 
+// job is a command to write: PING with this id, or (UN)SUBSCRIBE.
 type job struct {
+	ping    string
 	channel string
 	leave   bool
 }
@@ -102,6 +107,12 @@ func (f *feed) remove(t *Topic) {
 	f.conn.do(job{channel: t.channel, leave: true})
 }
 
+func (f *feed) all() []*Topic {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Values(f.topics))
+}
+
 // redial ends the present connection; run makes the next.
 func (f *feed) redial() {
 	f.mu.Lock()
@@ -132,20 +143,22 @@ func (f *feed) run() {
 		w := f.dial()
 		f.conn = w
 		for channel := range f.topics {
-			w.do(job{channel: channel})
+			w.jobs = append(w.jobs, job{channel: channel})
 		}
+		w.writing = true
 		f.mu.Unlock()
 
+		// The first command dials. Nobody else may wait for go-redis's lock
+		// meanwhile: in a synctest bubble that would stop the time.
+		w.write()
 		answered := w.read()
 
 		f.mu.Lock()
 		w.dead = true
 		f.conn = nil
 		w.timer.Stop()
-		var moved []*Topic
 		for _, t := range f.topics {
 			t.confirmed = false
-			moved = append(moved, t)
 		}
 		f.mu.Unlock()
 		w.close()
@@ -157,7 +170,7 @@ func (f *feed) run() {
 		case <-time.After(pause(failures + 1)):
 		}
 		if f.link.hub.cluster != nil {
-			f.reroute(moved)
+			f.reroute(f.all())
 		}
 	}
 }
@@ -191,7 +204,15 @@ func (f *feed) dial() *wire {
 			if dialled.Swap(true) {
 				return nil, errRedial
 			}
-			return dial(ctx, network, addr)
+			c, err := dial(ctx, network, addr)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if err == nil && w.dead {
+				_ = c.Close()
+				return nil, errRedial
+			}
+			w.conn = c
+			return c, err
 		}
 		w.client = redis.NewClient(o)
 		w.ps = w.client.Subscribe(ctx)
@@ -204,11 +225,18 @@ func (f *feed) dial() *wire {
 	return w
 }
 
-// kill ends the connection: read returns. Called with feed.mu.
+// kill ends the connection: read returns, and run cleans up. Called with
+// feed.mu.
 func (w *wire) kill() {
-	if !w.dead {
-		w.dead = true
-		go w.close() // waits for a write that is under way
+	if w.dead {
+		return
+	}
+	w.dead = true
+	switch {
+	case w.conn != nil:
+		_ = w.conn.Close() // needs no lock of go-redis, unlike PubSub.Close
+	case w.client == nil:
+		go w.close()
 	}
 }
 
@@ -219,8 +247,7 @@ func (w *wire) close() {
 	}
 }
 
-// do writes SUBSCRIBE and UNSUBSCRIBE, one channel per command, in order.
-// Called with feed.mu.
+// do writes a command, one channel per command, in order. Called with feed.mu.
 func (w *wire) do(j job) {
 	w.jobs = append(w.jobs, j)
 	if !w.writing {
@@ -229,9 +256,8 @@ func (w *wire) do(j job) {
 	}
 }
 
+// write writes the jobs. One goroutine does so at a time.
 func (w *wire) write() {
-	ctx := w.feed.link.hub.ctx
-	sharded := w.feed.link.hub.Sharded()
 	for {
 		w.feed.mu.Lock()
 		if len(w.jobs) == 0 || w.dead {
@@ -241,29 +267,37 @@ func (w *wire) write() {
 		}
 		j := w.jobs[0]
 		w.jobs = w.jobs[1:]
-		if j.leave {
+		switch {
+		case j.ping != "":
+			w.pings = append(w.pings, ping{j.ping, clock.Now()})
+		case j.leave:
 			w.leaving[j.channel]++
-		} else {
+		default:
 			w.asked[j.channel] = append(w.asked[j.channel], clock.Now())
 		}
 		w.feed.mu.Unlock()
-		var err error
-		switch {
-		case j.leave && sharded:
-			err = w.ps.SUnsubscribe(ctx, j.channel)
-		case j.leave:
-			err = w.ps.Unsubscribe(ctx, j.channel)
-		case sharded:
-			err = w.ps.SSubscribe(ctx, j.channel)
-		default:
-			err = w.ps.Subscribe(ctx, j.channel)
-		}
-		if err != nil {
+		if err := w.send(j); err != nil {
 			w.feed.mu.Lock()
 			w.kill()
 			w.feed.mu.Unlock()
 		}
 	}
+}
+
+func (w *wire) send(j job) error {
+	ctx := w.feed.link.hub.ctx
+	sharded := w.feed.link.hub.Sharded()
+	switch {
+	case j.ping != "":
+		return w.ps.Ping(ctx, j.ping)
+	case j.leave && sharded:
+		return w.ps.SUnsubscribe(ctx, j.channel)
+	case j.leave:
+		return w.ps.Unsubscribe(ctx, j.channel)
+	case sharded:
+		return w.ps.SSubscribe(ctx, j.channel)
+	}
+	return w.ps.Subscribe(ctx, j.channel)
 }
 
 // tick sends the next PING, or gives the connection up if the oldest is
@@ -279,15 +313,17 @@ func (w *wire) tick() {
 		w.feed.mu.Unlock()
 		return
 	}
-	w.serial++
-	id := strconv.Itoa(w.serial)
-	w.pings = append(w.pings, ping{id, clock.Now()})
+	if !w.writing { // else it is dialling, or its writing is stuck
+		w.serial++
+		w.do(job{ping: strconv.Itoa(w.serial)})
+	}
 	w.timer.Reset(beat)
 	w.feed.mu.Unlock()
-	if err := w.ps.Ping(w.feed.link.hub.ctx, id); err != nil {
-		w.feed.mu.Lock()
-		w.kill()
-		w.feed.mu.Unlock()
+	if w.feed.link.closedByUser() {
+		// Those who wait look, and are told.
+		for _, t := range w.feed.all() {
+			t.ready(true)
+		}
 	}
 }
 
@@ -295,6 +331,12 @@ func (w *wire) tick() {
 // anything came.
 func (w *wire) read() (answered bool) {
 	for {
+		w.feed.mu.Lock()
+		dead := w.dead
+		w.feed.mu.Unlock()
+		if dead {
+			return answered
+		}
 		m, err := w.ps.Receive(w.feed.link.hub.ctx)
 		if err != nil {
 			return answered

@@ -56,7 +56,7 @@ func (h *Hub) link(node *redis.Client) *link {
 // enqueue sends the call: alone on the user's client if all is quiet, else with
 // the next pipeline of the private connection.
 func (l *link) enqueue(c *Call) {
-	if !c.Background && c.attempts == 0 && l.quiet() {
+	if !c.Private && c.attempts == 0 && l.quiet() {
 		go l.direct(c)
 		return
 	}
@@ -84,7 +84,7 @@ func (l *link) quiet() bool {
 func (l *link) direct(c *Call) {
 	cmd := c.command(l.hub)
 	c.attempts++
-	c.sent = clock.Now()
+	c.sent, c.wasPrivate = clock.Now(), false
 	err := l.hub.id.client.Process(l.hub.ctx, once{cmd})
 	l.mu.Lock()
 	l.alone = false
@@ -132,7 +132,7 @@ func (l *link) exec(batch []*Call) {
 	for i, c := range batch {
 		cmds[i] = c.command(l.hub)
 		c.attempts++
-		c.sent = now
+		c.sent, c.wasPrivate = now, true
 		_ = pipe.Process(ctx, once{cmds[i]})
 	}
 	if len(batch) == 1 {
@@ -145,11 +145,11 @@ func (l *link) exec(batch []*Call) {
 	}
 }
 
-// refuse answers the calls of a client that its user has closed, but for the
-// background's: what was taken is still given back.
+// refuse answers the calls of a client that its user has closed, but for those
+// that are sent all the same.
 func refuse(batch []*Call) (rest []*Call) {
 	for _, c := range batch {
-		if c.Background {
+		if c.AfterClose {
 			rest = append(rest, c)
 		} else {
 			c.finish(nil, redis.ErrClosed)
@@ -176,9 +176,10 @@ func (l *link) client() redis.UniversalClient {
 	return l.private
 }
 
-// renew drops the private connection, so that the next call dials again: after
-// a fail-over the old primary answers, but only reads.
-func (l *link) renew() {
+// discard drops the private connection, so that the next call dials anew. After
+// a fail-over the old primary answers, but only reads; and after as many failed
+// attempts to dial as its size a go-redis pool gives up for a second.
+func (l *link) discard() {
 	l.mu.Lock()
 	old := l.private
 	l.private = nil
@@ -186,18 +187,13 @@ func (l *link) renew() {
 	if old != nil {
 		_ = old.Close()
 	}
-	l.feed.redial()
 }
 
 func (l *link) close() {
 	l.mu.Lock()
 	l.closed = true
-	old := l.private
-	l.private = nil
 	l.mu.Unlock()
-	if old != nil {
-		_ = old.Close()
-	}
+	l.discard()
 	l.feed.close()
 }
 

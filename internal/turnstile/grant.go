@@ -52,7 +52,7 @@ func (l *Line) pass(g *grant) bool {
 	if w == nil || g.passes == 0 || g.next > g.last || !w.terms.alike(g.terms) {
 		return false
 	}
-	if clock.Since(g.since) > max(passFor, passTrips*l.trip) || clock.Until(g.keeper.Deadline()) < g.terms.TTL/10 {
+	if clock.Since(g.since) > max(passFor, passTrips*l.trip) || clock.Until(g.keeper.Deadline()) < min(g.terms.TTL, offer)/10 {
 		return false
 	}
 	g.passes--
@@ -83,10 +83,10 @@ func (l *Line) handBack(g *grant, rest time.Duration, done func(error)) {
 		Args: []any{g.ticket, number(g.next - 1), ms(rest), flag(g.ambiguous), own, l.channel},
 	}
 	c.Done = func(r hub.Reply) {
-		if hub.Permanent(r.Err) && !c.Background {
+		if hub.Permanent(r.Err) && !c.AfterClose {
 			// The user has closed the client, but what was taken is given back.
 			again := *c
-			again.Background = true
+			again.Private, again.AfterClose = true, true
 			again.Done = func(r hub.Reply) { l.handedBack(p, r, done) }
 			l.hub.Go(&again)
 			return
@@ -140,7 +140,7 @@ func (g *grant) renew() {
 	}
 	l.use()
 	l.hub.Go(&hub.Call{
-		Script: renewScript, Keys: l.keys, Background: true, Patience: max(g.terms.TTL/3, 10*time.Millisecond),
+		Script: renewScript, Keys: l.keys, Private: true, AfterClose: true, Patience: max(g.terms.TTL/3, 10*time.Millisecond),
 		Args: []any{g.ticket, ms(g.terms.TTL), number(g.hold.token), g.dismissed},
 		Done: func(r hub.Reply) {
 			defer l.unuse()
@@ -191,11 +191,20 @@ func (g *grant) lost() {
 		return
 	}
 	delete(l.grants, g.ticket)
-	l.withdraw(g.ticket, true, g.terms.TTL)
 	if h := g.hold; h != nil {
 		h.end(lease.ErrLost)
 	}
-	l.unuse()
+	// A renewal that is still on its way may keep the key for another TTL.
+	if clock.Until(g.keeper.Deadline()) > 0 {
+		l.withdraw(g.ticket, true, g.terms.TTL) // revoked, or gone
+		l.unuse()
+	} else {
+		// The margin is the holder's, to notice and stop.
+		time.AfterFunc(g.terms.Margin, func() {
+			l.withdraw(g.ticket, true, g.terms.TTL)
+			l.unuse()
+		})
+	}
 	l.step()
 }
 

@@ -13,6 +13,7 @@ import (
 // inbox is the channel on which the process hears what is meant for it alone:
 //
 //	grant <ticket> <first token> <last token> <ms> <lock>   the lock is yours
+//	look <ticket> <ms> <lock>                               check after so long, if not before
 //	revoke <ticket> <lock>                                  renew now, and hear why
 //	over <lock>                                             a break has ended
 type inbox struct {
@@ -21,9 +22,9 @@ type inbox struct {
 	topic *hub.Topic
 
 	mu        sync.Mutex
-	confirmed time.Time        // when the present subscription was confirmed
-	redialled time.Time        // when the server last seemed not to see it
-	lines     map[*Line]int    // those that hold it
+	confirmed time.Time     // when the present subscription was confirmed
+	redialled time.Time     // when the server last seemed not to see it
+	lines     map[*Line]int // those that hold it
 }
 
 func newInbox(h *hub.Hub, name string) *inbox {
@@ -98,6 +99,15 @@ func (b *inbox) message(payload string, after time.Time) {
 		}
 		s := standing{status: granted, first: first, last: last, ttl: millis(n)}
 		b.grant(f[0], f[4], s, after)
+	case "look":
+		f := strings.SplitN(rest, " ", 3)
+		if len(f) != 3 {
+			return
+		}
+		n, err := strconv.ParseInt(f[1], 10, 64)
+		if l, ok := hub.Find[*Line](b.hub, f[2]); ok && err == nil && n >= 0 {
+			l.lookIn(f[0], millis(n))
+		}
 	case "revoke":
 		if ticket, key, ok := strings.Cut(rest, " "); ok {
 			if l, ok := hub.Find[*Line](b.hub, key); ok {
@@ -121,7 +131,7 @@ func (b *inbox) grant(ticket, key string, s standing, after time.Time) {
 		return
 	}
 	b.hub.Go(&hub.Call{
-		Script: releaseScript, Keys: keys(key), Background: true,
+		Script: releaseScript, Keys: keys(key), Private: true, AfterClose: true,
 		Attempts: manyAttempts, Until: clock.Now().Add(leastCleanup),
 		Args: []any{ticket, "", 0, "1", "", ""},
 		Done: func(hub.Reply) {},
@@ -139,9 +149,18 @@ func (l *Line) grantCame(ticket string, s standing, after time.Time) bool {
 	if p == nil || p.ticket != ticket {
 		return false
 	}
-	p.failures = 0
+	l.failures = 0
 	l.offered(p, s, after)
 	return true
+}
+
+// lookIn has the place checked after d, if it would not be before.
+func (l *Line) lookIn(ticket string, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.place; p != nil && p.ticket == ticket && clock.Until(p.due) > d {
+		l.checkIn(p, d+time.Millisecond)
+	}
 }
 
 // listening hears that the inbox is open (again).

@@ -23,6 +23,8 @@ const (
 	// foreignCheck is the pause while the owner is a program that tells nobody
 	// when it lets go.
 	foreignCheck = time.Second
+	// offer is the longest grant that is handed over.
+	offer = 3 * time.Second
 	// silent is how long a command may be unanswered before a wait that ends
 	// says that Redis was unavailable.
 	silent = 50 * time.Millisecond
@@ -59,12 +61,13 @@ type Line struct {
 	channel string // of the inbox, as the scripts want it
 	inbox   *inbox
 
-	mu      sync.Mutex
-	waiters list.List // of *waiter
-	place   *place    // nil: the process does not stand in line
-	grants  map[string]*grant
-	trip    time.Duration // a recent round trip
-	over    chan struct{} // closed and replaced when a break has come to its end
+	mu       sync.Mutex
+	waiters  list.List // of *waiter
+	place    *place    // nil: the process does not stand in line
+	failures int       // commands of places in a row
+	grants   map[string]*grant
+	trip     time.Duration // a recent round trip
+	over     chan struct{} // closed and replaced when a break has come to its end
 }
 
 // waiter is one goroutine that waits.
@@ -120,7 +123,7 @@ func (l *Line) Acquire(ctx context.Context, terms *Terms) (*Hold, error) {
 	w.element = l.waiters.PushBack(w)
 	l.step()
 	if p := l.place; p != nil && p.standing && w.element != nil {
-		w.standing = p.healthy()
+		w.standing = l.healthy()
 		l.observe(terms, Observation{Kind: Waiting})
 		if !w.standing {
 			l.check(p)
@@ -144,7 +147,7 @@ func (l *Line) Acquire(ctx context.Context, terms *Terms) (*Hold, error) {
 	}
 	l.remove(w)
 	err := ctx.Err()
-	if p := l.place; p != nil && !p.healthy() {
+	if !l.healthy() {
 		err = hub.Join(hub.ErrUnavailable, err)
 	}
 	l.step()
@@ -296,7 +299,7 @@ func (l *Line) standArgs(ticket string, t *Terms, count int) []any {
 func (l *Line) withdraw(ticket string, ambiguous bool, lapse time.Duration) {
 	l.use()
 	l.hub.Go(&hub.Call{
-		Script: releaseScript, Keys: l.keys, Background: true,
+		Script: releaseScript, Keys: l.keys, Private: true, AfterClose: true,
 		Attempts: manyAttempts, Until: clock.Now().Add(max(lapse, leastCleanup)),
 		Args: []any{ticket, "", 0, flag(ambiguous), "", l.channel},
 		Done: func(hub.Reply) { l.unuse() },

@@ -112,4 +112,3 @@ func (l *Line) breakOver() {
 	defer l.mu.Unlock()
 	l.breakNotice()
 }
-

@@ -19,7 +19,6 @@ type place struct {
 	called    time.Time
 	again     bool // something happened meanwhile: check once more
 	ambiguous bool // the outcome of a command is unknown
-	failures  int  // commands in a row
 	gone      bool
 
 	// floor is the latest moment known to be before any grant to this ticket
@@ -29,12 +28,14 @@ type place struct {
 
 	listening bool        // holds the inbox
 	timer     *time.Timer // the next check
+	due       time.Time   // when it fires
 	giveUp    *time.Timer
 }
 
-// healthy says whether Redis answered lately.
-func (p *place) healthy() bool {
-	return p.failures == 0 && (!p.calling || clock.Since(p.called) < silent)
+// healthy says whether Redis answered lately. Called with mu.
+func (l *Line) healthy() bool {
+	p := l.place
+	return l.failures == 0 && (p == nil || !p.calling || clock.Since(p.called) < silent)
 }
 
 func (p *place) abandonTimer(d time.Duration, f func()) {
@@ -77,7 +78,7 @@ func (l *Line) check(p *place) {
 	}
 	p.calling, p.again, p.called = true, false, clock.Now()
 	l.hub.Go(&hub.Call{
-		Script: checkScript, Keys: l.keys, Background: true, Patience: time.Second,
+		Script: checkScript, Keys: l.keys, Private: true, Patience: time.Second,
 		Args: l.standArgs(p.ticket, p.terms, l.waiters.Len()),
 		Done: func(r hub.Reply) {
 			l.mu.Lock()
@@ -113,7 +114,7 @@ func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 		l.settleError(p, err)
 		return
 	}
-	p.failures = 0
+	l.failures = 0
 	switch s.status {
 	case granted:
 		l.settleGrant(p, s, sent, HowFree)
@@ -128,7 +129,7 @@ func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 }
 
 func (l *Line) settleError(p *place, err error) {
-	p.failures++
+	l.failures++
 	if hub.Permanent(err) {
 		l.fail(err, true)
 		l.drop(p, true)
@@ -142,14 +143,14 @@ func (l *Line) settleError(p *place, err error) {
 	if !p.standing {
 		// Waiters of an earlier place, and a join whose outcome may be unknown.
 		l.drop(p, p.ambiguous)
-		time.AfterFunc(backoff(p.failures), func() {
+		time.AfterFunc(backoff(l.failures), func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.step()
 		})
 		return
 	}
-	l.checkIn(p, backoff(p.failures))
+	l.checkIn(p, backoff(l.failures))
 }
 
 func (l *Line) settleWaiting(p *place, s standing, sent time.Time) {
@@ -231,6 +232,7 @@ func (l *Line) offered(p *place, s standing, after time.Time) {
 
 // checkIn has the place checked after d. Called with mu.
 func (l *Line) checkIn(p *place, d time.Duration) {
+	p.due = clock.Now().Add(d)
 	if p.timer != nil {
 		p.timer.Reset(d)
 		return

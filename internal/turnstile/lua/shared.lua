@@ -7,7 +7,8 @@
 --             for: revoke (a token, 0 for any), breakers (channels, a line
 --             each); rest instead of ticket while a released lock rests (MinHold)
 --   3 zset    the line: ticket by number
---   4 hash    places: ticket -> seen, count, ttl, reserve, channel, meta
+--   4 hash    places: ticket -> seen, due (when it looks again by itself), count,
+--             ttl, reserve, channel, meta
 --   5 zset    ended tickets by time in us
 --   6 string  the fencing counter
 --
@@ -19,6 +20,7 @@ local OFFER = 3000        -- ms: a grant handed over, until its first renewal
 local STALE = 60000000    -- us: a place not seen for so long is removed
 local REMEMBER = 120000   -- ms: how long an ended ticket is refused
 local DAY = 86400000      -- ms: an unused fencing counter
+local LOOK = 15000        -- ms: the longest pause between two checks of a place
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -58,9 +60,25 @@ local function granted(ticket)
   return {'granted', h[1], h[2], redis.call('PTTL', LOCK)}
 end
 
+local function place(ticket)
+  local record = redis.call('HGET', PLACES, ticket) or ''
+  local seen, due, count, ttl, reserve, channel, meta =
+    record:match('^(%d+)\n(%d+)\n(%d+)\n(%d+)\n(%d+)\n([^\n]*)\n(.*)$')
+  return seen and {ticket = ticket, seen = tonumber(seen), due = tonumber(due), count = count,
+    ttl = tonumber(ttl), reserve = reserve, channel = channel, meta = meta}
+end
+
+local function keep(p)
+  redis.call('HSET', PLACES, p.ticket, table.concat(
+    {number(p.seen), number(p.due), p.count, number(p.ttl), p.reserve, p.channel, p.meta}, '\n'))
+end
+
+-- stand keeps the caller's place, which looks again when the owner's time is up.
 local function stand(ticket, count, ttl, reserve, channel, meta)
-  local record = table.concat({number(now), count, ttl, reserve, channel, meta}, '\n')
-  redis.call('HSET', PLACES, ticket, record)
+  local left = redis.call('PTTL', LOCK)
+  if left < 0 or left > LOOK then left = LOOK end
+  keep({ticket = ticket, seen = now, due = now + left * 1000, count = count,
+    ttl = tonumber(ttl), reserve = reserve, channel = channel, meta = meta})
   redis.call('PEXPIRE', PLACES, REMEMBER)
   redis.call('PEXPIRE', LINE, REMEMBER)
 end
@@ -70,32 +88,47 @@ local function leave(ticket)
   redis.call('HDEL', PLACES, ticket)
 end
 
--- pump hands a free lock to the first reachable place. own is the caller's
--- ticket: it needs no message, and gets its full TTL because it knows when it
--- sent this command.
-local function pump(own)
-  if redis.call('EXISTS', LOCK) == 1 then return end
-  local at = 0
+-- reachable finds the first place from at on that can be told, and removes those
+-- that were not seen for long. own is the caller's ticket: it needs no message.
+local function reachable(at, own)
   while true do
     local ticket = redis.call('ZRANGE', LINE, at, at)[1]
     if not ticket then return end
-    local record = redis.call('HGET', PLACES, ticket) or ''
-    local seen, _, ttl, reserve, channel, meta = record:match('^(%d+)\n(%d+)\n(%d+)\n(%d+)\n([^\n]*)\n(.*)$')
-    if seen and ticket == own then
+    local p = place(ticket)
+    if p and ticket == own then
+      return p
+    elseif not p or now - p.seen > STALE then
       leave(ticket)
-      grant(ticket, ttl, reserve, channel, meta)
-      return
-    elseif not seen or now - tonumber(seen) > STALE then
-      leave(ticket)
-    elseif subscribed(channel) then
-      local offer = math.min(tonumber(ttl), OFFER)
-      leave(ticket)
-      local first, last = grant(ticket, number(offer), reserve, channel, meta)
-      tell(channel, table.concat({'grant', ticket, first, last, number(offer), LOCK}, ' '))
-      return
+    elseif subscribed(p.channel) then
+      return p, at
     else
       at = at + 1
     end
+  end
+end
+
+-- pump hands a free lock to the first reachable place. The caller's own gets
+-- its full TTL, because it knows when it sent this command. Of another nobody
+-- knows whether it still runs: it gets a short offer, and the place behind it
+-- is told if it would not look when that has ended.
+local function pump(own)
+  if redis.call('EXISTS', LOCK) == 1 then return end
+  local p, at = reachable(0, own)
+  if not p then return end
+  leave(p.ticket)
+  if p.ticket == own then
+    grant(own, number(p.ttl), p.reserve, p.channel, p.meta)
+    return
+  end
+  local offer = math.min(p.ttl, OFFER)
+  local first, last = grant(p.ticket, number(offer), p.reserve, p.channel, p.meta)
+  tell(p.channel, table.concat({'grant', p.ticket, first, last, number(offer), LOCK}, ' '))
+  local behind = reachable(at)
+  local ends = now + offer * 1000
+  if behind and behind.due > ends + 100000 then
+    behind.due = ends
+    keep(behind)
+    tell(behind.channel, table.concat({'look', behind.ticket, number(offer), LOCK}, ' '))
   end
 end
 

@@ -3,7 +3,7 @@
 local owner = redis.call('GET', LOCK)
 local waiters = 0
 for _, record in ipairs(redis.call('HVALS', PLACES)) do
-  waiters = waiters + (tonumber(record:match('^%d+\n(%d+)')) or 1)
+  waiters = waiters + (tonumber(record:match('^%d+\n%d+\n(%d+)')) or 1)
 end
 if not owner then return {'', 0, '0', -2, '', waiters} end
 local h = redis.call('HMGET', HOLDER, 'ticket', 'turn', 'meta', 'rest')

@@ -1,0 +1,16 @@
+//go:build unix
+
+package redistest
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// pause stops a process without its noticing; resume lets it go on.
+func pause(p *os.Process) error  { return p.Signal(syscall.SIGSTOP) }
+func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
+
+// gone reports that there is no such process any more.
+func gone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }

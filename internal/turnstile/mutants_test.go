@@ -1,0 +1,106 @@
+package turnstile
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestEverySafetyPointIsTested takes out the code of each safety point in turn
+// and expects the point's test to fail. It builds the package once for each, so
+// it runs only when asked for (make mutants).
+func TestEverySafetyPointIsTested(t *testing.T) {
+	if os.Getenv("MULTIHOST_MUTANTS") == "" {
+		t.Skip("mutants: set MULTIHOST_MUTANTS=1 to run them")
+	}
+	for _, m := range []struct{ name, file, code, instead, test string }{
+		{
+			"trust counts from receipt", "place.go",
+			"l.settleGrant(p, s, floor, HowHanded)",
+			"l.settleGrant(p, s, clock.Now(), HowHanded)",
+			"TestTrustInAHandedOverGrantEndsBeforeTheServersLease",
+		},
+		{
+			"nobody asks who listens", "lua/shared.lua",
+			"elseif subscribed(p.channel) then", "elseif true then",
+			"TestUnreachablePlaceIsPassedOverAndKept",
+		},
+		{
+			"an unreachable place is dropped", "lua/shared.lua",
+			"      at = at + 1\n", "      leave(ticket)\n",
+			"TestUnreachablePlaceIsPassedOverAndKept",
+		},
+		{
+			"an offer lasts as long as a lease", "lua/shared.lua",
+			"math.min(p.ttl, OFFER)", "p.ttl",
+			"TestAnOfferLastsThreeSeconds",
+		},
+		{
+			"the place behind an offer is not told", "lua/shared.lua",
+			"if behind and behind.due", "if false and behind.due",
+			"TestAnOfferLastsThreeSeconds",
+		},
+		{
+			"ended tickets are forgotten", "lua/join.lua",
+			"if redis.call('ZSCORE', ENDED, ticket) then return {'ended'} end", "",
+			"TestJoinThatArrivesAfterItsCleanUpIsRefused",
+		},
+		{
+			"stray grants are kept", "inbox.go",
+			"if l, ok := hub.Find[*Line](b.hub, key); ok && l.grantCame(ticket, s, after) {",
+			"if l, ok := hub.Find[*Line](b.hub, key); ok && (l.grantCame(ticket, s, after) || true) {",
+			"TestStrayGrantIsGivenBack",
+		},
+		{
+			"a repeated release is taken for a loss", "grant.go",
+			"if err == nil && !mine && r.Attempts == 1 {", "if err == nil && !mine {",
+			"TestRepeatedReleaseIsNoLoss",
+		},
+		{
+			"release sets before it deletes", "lua/release.lua",
+			"    redis.call('DEL', LOCK, HOLDER)\n  end\n",
+			"    redis.call('SET', FENCE, used, 'PX', DAY)\n    redis.call('DEL', LOCK, HOLDER)\n  end\n",
+			"TestReleaseWithFullMemory",
+		},
+		{
+			"break takes the lock away", "lua/break.lua",
+			"redis.call('HSET', HOLDER, 'revoke', token, 'breakers', breakers)",
+			"redis.call('DEL', LOCK, HOLDER) pump()",
+			"TestBreakNeverMakesASecondHolder",
+		},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			source, err := os.ReadFile(m.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(source), m.code); n != 1 {
+				t.Fatalf("%s has the code to take out %d times, want once: %s", m.file, n, m.code)
+			}
+			mutant := filepath.Join(t.TempDir(), filepath.Base(m.file))
+			if err := os.WriteFile(mutant, []byte(strings.Replace(string(source), m.code, m.instead, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			original, err := filepath.Abs(m.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{original: mutant}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "overlay.json")
+			if err := os.WriteFile(file, overlay, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-timeout=2m",
+				"-overlay="+file, "-run=^"+m.test+"$", ".").CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "--- FAIL: "+m.test) {
+				t.Errorf("%s does not fail without it:\n%s", m.test, out)
+			}
+		})
+	}
+}

@@ -126,7 +126,11 @@ func (h *Hub) send(c *Call) {
 		node, err := h.cluster.MasterForKey(h.ctx, c.Keys[0])
 		if err != nil {
 			c.attempts++
-			h.outcome(c, h.link(nil), nil, err)
+			v := judge(err)
+			if v == unknown {
+				v = unsent // asking for the node failed
+			}
+			h.outcome(c, h.link(nil), nil, err, v)
 			return
 		}
 		h.link(node).enqueue(c)
@@ -134,8 +138,7 @@ func (h *Hub) send(c *Call) {
 }
 
 // outcome decides, after one attempt, whether the call is done or sent again.
-func (h *Hub) outcome(c *Call, l *link, value any, err error) {
-	v := judge(err)
+func (h *Hub) outcome(c *Call, l *link, value any, err error, v verdict) {
 	switch v {
 	case final:
 		c.finish(value, err)

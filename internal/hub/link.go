@@ -89,7 +89,7 @@ func (l *link) direct(c *Call) {
 	l.mu.Lock()
 	l.alone = false
 	l.mu.Unlock()
-	l.hub.outcome(c, l, cmd.Val(), err)
+	l.hub.outcome(c, l, cmd.Val(), err, judge(err))
 }
 
 // drain sends pipelines until the queue is empty.
@@ -141,7 +141,7 @@ func (l *link) exec(batch []*Call) {
 		_, _ = pipe.Exec(ctx)
 	}
 	for i, c := range batch {
-		l.hub.outcome(c, l, cmds[i].Val(), cmds[i].Err())
+		l.hub.outcome(c, l, cmds[i].Val(), cmds[i].Err(), judge(cmds[i].Err()))
 	}
 }
 

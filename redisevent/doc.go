@@ -32,8 +32,8 @@
 //	<event>:asked  zset    ids of the last changes asked for (at most      5 min  Delete
 //	                       10,000), by time in µs
 //
-// Changes are published as "<number before> <number now> <count>" on
-// <event>:channel:<database>.
+// Changes are published as "<number before> <number now> <count> <TTL in ms, 0:
+// none>" on <event>:channel:<database>.
 //
 // # Failure
 //

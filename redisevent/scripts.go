@@ -38,6 +38,7 @@ type sight struct {
 	number  number
 	changes uint64
 	ttl     time.Duration // of the key; negative: no end
+	now     number        // of a look: the server's time; later changes get greater numbers
 }
 
 func (s sight) state() State { return State{Set: s.number.set(), Changes: s.changes} }
@@ -55,12 +56,17 @@ func decodeSight(v any) (sight, error) {
 	}
 	s := sight{number: number(n), changes: c, ttl: -1}
 	if len(a) > 2 {
-		ttl, ok := a[2].(int64)
-		if !ok {
+		ttl, ok1 := a[2].(int64)
+		now, ok2 := uint64(0), false
+		if len(a) == 4 {
+			now, ok2 = decimal(a[3])
+		}
+		if !ok1 || !ok2 {
 			return sight{}, errReply
 		}
+		s.now = number(now)
 		if ttl >= 0 {
-			s.ttl = time.Duration(min(ttl, int64(maxTTL/time.Millisecond))) * time.Millisecond
+			s.ttl = millis(ttl)
 		}
 	}
 	return s, nil
@@ -69,12 +75,24 @@ func decodeSight(v any) (sight, error) {
 // decodeMessage reads what change publishes.
 func decodeMessage(payload string) (sight, bool) {
 	f := strings.Split(payload, " ")
-	if len(f) != 3 {
+	if len(f) != 4 {
 		return sight{}, false
 	}
 	n, ok1 := decimal(f[1])
 	c, ok2 := decimal(f[2])
-	return sight{number: number(n), changes: c, ttl: -1}, ok1 && ok2
+	ttl, err := strconv.ParseInt(f[3], 10, 64)
+	if !ok1 || !ok2 || err != nil || ttl < 0 {
+		return sight{}, false
+	}
+	s := sight{number: number(n), changes: c, ttl: -1}
+	if ttl > 0 {
+		s.ttl = millis(ttl)
+	}
+	return s, true
+}
+
+func millis(n int64) time.Duration {
+	return time.Duration(min(n, int64(maxTTL/time.Millisecond))) * time.Millisecond
 }
 
 func decimal(v any) (uint64, bool) {

@@ -35,7 +35,8 @@ type watcher struct {
 	followers map[*follower]struct{}
 	looking   bool
 	looked    time.Time
-	again     bool // somebody came after the look under way was sent
+	known     number // the latest when the look under way was sent
+	again     bool   // somebody came after the look under way was sent
 	failures  int
 	timer     *time.Timer
 }
@@ -46,6 +47,7 @@ type follower struct {
 	every   bool          // Watch: wants every change; Wait: one that sets, or did
 	began   bool          // from is known
 	from    sight         // what it saw last
+	floor   number        // a message about a change since then has a greater number
 	news    bool          // there is something it wants to know
 	err     error         // of the first look, or one that will not pass
 	wake    chan struct{} // of one
@@ -137,7 +139,7 @@ func (w *watcher) next(ctx context.Context, f *follower) (sight, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f.news = false
-	f.from = w.latest
+	f.from, f.floor = w.latest, max(w.latest.number, w.latest.now)
 	return f.from, nil
 }
 
@@ -147,6 +149,9 @@ func (w *watcher) await(ctx context.Context, f *follower, holds func() bool) err
 		w.mu.Lock()
 		ok, err := holds(), f.err
 		w.mu.Unlock()
+		if err == nil && f.every {
+			err = ctx.Err() // changes that keep coming must not hide its end
+		}
 		if ok || err != nil {
 			return err
 		}
@@ -155,7 +160,7 @@ func (w *watcher) await(ctx context.Context, f *follower, holds func() bool) err
 		case <-ctx.Done():
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if w.failures > 0 || w.looking && clock.Since(w.looked) > silent {
+			if w.failures > 0 || w.looking && clock.Since(w.looked) > silent || f.listens && !w.topic.Alive() {
 				return hub.Join(hub.ErrUnavailable, ctx.Err())
 			}
 			return ctx.Err()
@@ -169,7 +174,7 @@ func (w *watcher) look() {
 		w.again = true
 		return
 	}
-	w.looking, w.again, w.looked = true, false, clock.Now()
+	w.looking, w.again, w.looked, w.known = true, false, clock.Now(), w.latest.number
 	// Those who come while the look is under way need another.
 	var asked []*follower
 	first := false
@@ -213,20 +218,21 @@ func (w *watcher) seen(r hub.Reply, asked []*follower) {
 		return
 	}
 	w.failures = 0
-	if s.number < w.latest.number {
-		// A message was faster than this answer, or the event began anew: the
-		// next look tells.
-		w.again = true
-	}
-	w.latest = s
 	for _, f := range asked {
 		if !f.began {
-			f.began, f.from = true, s
+			f.began, f.from, f.floor = true, s, max(s.number, s.now)
 			f.signal()
 		}
 	}
-	for f := range w.followers {
-		f.compare(s, true)
+	if w.known <= s.number && s.number < w.latest.number {
+		// A message was faster than this answer, which is older. The next look
+		// tells those who have just begun.
+		w.again = true
+	} else {
+		w.latest = s
+		for f := range w.followers {
+			f.compare(s, true)
+		}
 	}
 	delay := fallback
 	if s.ttl >= 0 {
@@ -301,15 +307,24 @@ func (w *watcher) message(payload string, _ time.Time) {
 	if len(w.followers) == 0 {
 		return
 	}
-	if !ok || s.number < w.latest.number {
-		// Not from our script, or older than what was seen, or the event began
-		// anew with a smaller number.
-		w.look()
-		return
+	look := !ok || s.number < w.latest.number
+	if !look {
+		w.latest = s
+		for f := range w.followers {
+			if s.number > f.floor {
+				f.compare(s, false)
+			} else if s.number > f.from.number {
+				look = true
+			}
+		}
+		if s.ttl >= 0 {
+			w.lookIn(min(fallback, s.ttl+time.Millisecond))
+		}
 	}
-	w.latest = s
-	for f := range w.followers {
-		f.compare(s, false)
+	if look {
+		// Not from our script, or perhaps from before somebody began to wait, or
+		// the event began anew with a smaller number.
+		w.look()
 	}
 }
 

@@ -55,6 +55,8 @@ const (
 	minMargin            = 5 * time.Millisecond
 	maxTTL               = 365 * 24 * time.Hour
 	maxMetadata          = 4096
+	// A grant reserves as many tokens; they must not run far ahead of the clock.
+	maxLocalHandoffs = 10_000
 )
 
 // Options are the settings of a Lock. The zero value of a field means its
@@ -87,8 +89,8 @@ type Options struct {
 	NoRenew bool
 
 	// LocalHandoffs is how often one process may pass the lock on among its own
-	// goroutines, without Redis, before another process gets it. Default 64;
-	// negative: never.
+	// goroutines, without Redis, before another process gets it. At most 10,000;
+	// default 64; negative: never.
 	LocalHandoffs int
 
 	// Metadata describes the holder in State. Up to 4 KiB as JSON; default the
@@ -175,7 +177,10 @@ func (opts *Options) withDefaults() (Options, error) {
 	if o.MaxHold < 0 {
 		return o, fmt.Errorf("MaxHold is %v; allowed is 0, for no end, or more", o.MaxHold) //nolint:staticcheck // a field's name
 	}
-	o.LocalHandoffs = min(cmp.Or(o.LocalHandoffs, DefaultLocalHandoffs), 1<<20)
+	o.LocalHandoffs = cmp.Or(o.LocalHandoffs, DefaultLocalHandoffs)
+	if o.LocalHandoffs > maxLocalHandoffs {
+		return o, fmt.Errorf("LocalHandoffs is %d; allowed are at most %d, or a negative number for none", o.LocalHandoffs, maxLocalHandoffs) //nolint:staticcheck // a field's name
+	}
 	return o, nil
 }
 

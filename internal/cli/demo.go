@@ -168,7 +168,7 @@ func (d *demo) runRole(con *console, s scenario.Scenario) error {
 	defer cancel(nil)
 	if d.UntilEOF {
 		go func() {
-			io.Copy(io.Discard, con.stdin)
+			_, _ = io.Copy(io.Discard, con.stdin) // however it ends
 			cancel(scenario.ErrInterrupted)
 			// Whatever the work is stuck in: nobody is left to end this process.
 			time.AfterFunc(5*time.Second, func() { os.Exit(exitInterrupted) })
@@ -304,7 +304,7 @@ func (d *demo) stage(con *console, speed float64) (st *scenario.Stage, stop func
 			Env: []string{redisVariable + "=" + url},
 			Out: con.stdout,
 		}, func() {
-			client.Close()
+			_ = client.Close() // the last thing this process does
 			stopServer()
 		}, nil
 }

@@ -46,6 +46,7 @@ type Call struct {
 	Done func(Reply)
 
 	attempts int
+	reached  int  // attempts that the server may have seen
 	maybe    bool // an attempt was sent and not answered
 	sent     time.Time
 	inFull   bool // send the script's source
@@ -91,7 +92,7 @@ func (c *Call) command(h *Hub) *redis.Cmd {
 
 // finish tells the outcome.
 func (c *Call) finish(value any, err error) {
-	r := Reply{Value: value, Sent: c.sent, Attempts: c.attempts}
+	r := Reply{Value: value, Sent: c.sent, Attempts: c.reached}
 	if err != nil && err != redis.Nil {
 		r.Err = explain(err)
 		r.Ambiguous = c.maybe
@@ -141,6 +142,7 @@ func (h *Hub) send(c *Call) {
 func (h *Hub) outcome(c *Call, l *link, value any, err error, v verdict) {
 	switch v {
 	case final:
+		c.reached++
 		c.finish(value, err)
 		return
 	case noScript:
@@ -149,6 +151,7 @@ func (h *Hub) outcome(c *Call, l *link, value any, err error, v verdict) {
 		l.enqueue(c)
 		return
 	case unknown:
+		c.reached++
 		c.maybe = true
 	case unsent:
 		if c.wasPrivate {

@@ -79,7 +79,7 @@ func (f *feed) add(t *Topic) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.topics[t.channel] = t
-	t.confirmed, t.before = false, false
+	t.confirmed, t.before, t.since = false, false, clock.Now()
 	if !f.running {
 		f.running = true
 		go f.run()
@@ -158,7 +158,9 @@ func (f *feed) run() {
 		f.conn = nil
 		w.timer.Stop()
 		for _, t := range f.topics {
-			t.confirmed = false
+			if t.confirmed {
+				t.confirmed, t.since = false, clock.Now()
+			}
 		}
 		f.mu.Unlock()
 		w.close()

@@ -131,7 +131,9 @@ func (h *Hub) expire() {
 		registry.mu.Unlock()
 		return
 	}
-	delete(registry.hubs, h.id)
+	if registry.hubs[h.id] == h { // else it is used once more after its end
+		delete(registry.hubs, h.id)
+	}
 	registry.mu.Unlock()
 	h.cancel()
 	h.mu.Lock()

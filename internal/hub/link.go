@@ -11,8 +11,12 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// maxBatch bounds one pipeline.
-const maxBatch = 512
+const (
+	// maxBatch bounds one pipeline.
+	maxBatch = 512
+	// overtake is how long calls wait behind a pipeline that is not answered.
+	overtake = 250 * time.Millisecond
+)
 
 // link is the way to one Redis node.
 type link struct {
@@ -23,8 +27,9 @@ type link struct {
 	closed  bool
 	private *redis.Client // nil until something needs it
 	alone   bool          // a call is under way on the user's client
-	busy    bool          // a goroutine is sending the queue
+	senders int           // goroutines that send the queue: one, or two while the first is stuck
 	queue   []*Call
+	stuck   *time.Timer // starts the second one
 
 	feed *feed
 }
@@ -63,8 +68,30 @@ func (l *link) enqueue(c *Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue = append(l.queue, c)
-	if !l.busy {
-		l.busy = true
+	if l.senders == 0 {
+		l.senders++
+		go l.drain()
+		return
+	}
+	if len(l.queue) > 1 {
+		return
+	}
+	// A pipeline on a connection that has gone silent is given up when its least
+	// patient call would; what comes now may have less time.
+	if l.stuck == nil {
+		l.stuck = time.AfterFunc(overtake, l.second)
+	} else {
+		l.stuck.Reset(overtake)
+	}
+}
+
+// second sends the queue past a pipeline that is not answered, on another
+// connection.
+func (l *link) second() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) > 0 && l.senders == 1 {
+		l.senders++
 		go l.drain()
 	}
 }
@@ -73,11 +100,20 @@ func (l *link) enqueue(c *Call) {
 func (l *link) quiet() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.alone || l.busy || l.private != nil || l.hub.id.control != nil {
+	if l.alone || l.senders > 0 || l.private != nil || l.hub.id.control != nil || !l.roomy() {
 		return false
 	}
 	l.alone = true
 	return true
+}
+
+// roomy says whether the user's pool has a connection to spare.
+func (l *link) roomy() bool {
+	if l.node == nil {
+		return true
+	}
+	s := l.node.PoolStats()
+	return s.IdleConns > 0 || int(s.TotalConns) < l.node.Options().PoolSize
 }
 
 // direct sends the call on the user's client.
@@ -98,7 +134,7 @@ func (l *link) drain() {
 		l.mu.Lock()
 		n := min(len(l.queue), maxBatch)
 		if n == 0 {
-			l.busy = false
+			l.senders--
 			l.mu.Unlock()
 			return
 		}
@@ -141,7 +177,12 @@ func (l *link) exec(batch []*Call) {
 		_, _ = pipe.Exec(ctx)
 	}
 	for i, c := range batch {
-		l.hub.outcome(c, l, cmds[i].Val(), cmds[i].Err(), judge(cmds[i].Err()))
+		err := cmds[i].Err()
+		v := judge(err)
+		if errors.Is(err, redis.ErrClosed) && client != l.hub.id.client && client != l.hub.id.control {
+			v = unsent // discarded meanwhile; it is not the user's
+		}
+		l.hub.outcome(c, l, cmds[i].Val(), err, v)
 	}
 }
 
@@ -204,7 +245,7 @@ func (l *link) options() *redis.Options {
 		return nil
 	}
 	o := *l.node.Options()
-	o.PoolSize = 2 // one is used at a time; the second is there while a broken one is put away
+	o.PoolSize = 4 // at most two are used; the others are there while broken ones are put away
 	o.PipelinePoolSize = -1
 	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 0, 0, 0, 0
 	o.MaxRetries, o.DialerRetries = -1, 1

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"time"
+
+	"github.com/multihost/multihost/internal/clock"
 )
 
 // Topic is one channel that the process listens to while somebody holds it.
@@ -24,7 +26,8 @@ type Topic struct {
 
 	// Guarded by feed.mu.
 	confirmed bool
-	before    bool // was confirmed at least once since it was held
+	before    bool      // was confirmed at least once since it was held
+	since     time.Time // when it was asked for, or last confirmed no more
 }
 
 // Topic returns a topic for the channel. Nothing is sent until it is held.
@@ -90,6 +93,22 @@ func (t *Topic) expire() {
 		t.feed.remove(t)
 		t.feed = nil
 	}
+}
+
+// Alive says whether, as far as is known, messages come in.
+func (t *Topic) Alive() bool {
+	t.hub.mu.Lock()
+	f := t.feed
+	t.hub.mu.Unlock()
+	if f == nil {
+		return true // it has just been asked for
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !t.confirmed {
+		return clock.Since(t.since) < silent
+	}
+	return f.conn != nil && (len(f.conn.pings) == 0 || clock.Since(f.conn.pings[0].sent) < silent)
 }
 
 // Deaf says that the server does not see the subscription although it was

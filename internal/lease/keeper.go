@@ -22,7 +22,8 @@ var (
 type Terms struct {
 	TTL    time.Duration
 	Margin time.Duration
-	// NoRenew leaves the lease to end at its deadline.
+	// NoRenew leaves the lease to end at its deadline. Renewals are sent all the
+	// same, to hear whether it was taken away, but must not extend it.
 	NoRenew bool
 }
 
@@ -54,7 +55,7 @@ type Keeper struct {
 
 // Keep starts a keeper. Both functions run on goroutines of their own.
 func Keep(terms Terms, deadline time.Time, renew, lost func()) *Keeper {
-	k := &Keeper{terms: terms, renew: renew, lost: lost, deadline: deadline, frozen: terms.NoRenew}
+	k := &Keeper{terms: terms, renew: renew, lost: lost, deadline: deadline}
 	left := clock.Until(deadline)
 	k.next = deadline.Add(-left * 2 / 3)
 	k.mu.Lock()
@@ -105,10 +106,10 @@ func (k *Keeper) Renewed(sent time.Time, ttl time.Duration) {
 	if k.ended || !clock.Now().Before(k.deadline) {
 		return
 	}
-	if d := k.terms.Deadline(sent, ttl); d.After(k.deadline) {
+	if d := k.terms.Deadline(sent, ttl); d.After(k.deadline) && !k.terms.NoRenew {
 		k.deadline = d
 	}
-	k.next = sent.Add(ttl / 3)
+	k.next = sent.Add(k.terms.TTL / 3)
 	k.timer.Reset(k.wait())
 }
 

@@ -79,20 +79,23 @@ func (w *Wire) Dialer(next Dialer) Dialer {
 	}
 }
 
-// connect starts carrying a connection and returns the client's end.
+// connect starts carrying a connection and returns the client's end. One that
+// was dialled while the wire went down is cut at once.
 func (w *Wire) connect(server net.Conn) net.Conn {
 	outer, inner := net.Pipe()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.dialled++
 	c := newWireConn(w, w.dialled, inner, server)
-	if w.refusing { // since the dial began
-		c.cutBoth()
-		return &socket{Conn: outer}
+	refusing := w.refusing
+	if !refusing {
+		w.conns[c] = true
+		for _, run := range []func(){c.fromClient, c.toServer, c.fromServer, c.toClient} {
+			w.goroutines.Go(run)
+		}
 	}
-	w.conns[c] = true
-	for _, run := range []func(){c.fromClient, c.toServer, c.fromServer, c.toClient} {
-		w.goroutines.Go(run)
+	w.mu.Unlock()
+	if refusing {
+		c.cutBoth() // takes mu
 	}
 	return &socket{Conn: outer}
 }

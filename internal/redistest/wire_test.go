@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -222,6 +223,29 @@ func TestADownWireRefusesAndCuts(t *testing.T) {
 		c.w.Up()
 		if err := client.Get(ctx, c.key).Err(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A dial that was under way when the wire went down once stopped the wire for
+// good: it was cut while the wire was locked.
+func TestADialUnderWayWhenTheWireGoesDownIsCut(t *testing.T) {
+	Bubble(t, func(t *testing.T, _ *redis.Client, m *miniredis.Miniredis) {
+		w := NewWire(t)
+		dial := w.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			w.Down()
+			return BubbleDialer(m)(ctx, network, addr)
+		})
+		conn, err := dial(t.Context(), "tcp", "127.0.0.1:6379")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("reading from it: %v", err)
+		}
+		w.Up()
+		if n := w.Conns(); n != 0 {
+			t.Errorf("%d connections", n)
 		}
 	})
 }

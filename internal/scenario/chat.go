@@ -55,7 +55,7 @@ func (c *Chat) Work(ctx context.Context, w *Worker) error {
 func (c *Chat) server(ctx context.Context, w *Worker) error {
 	listener, err := net.Listen("tcp", c.Addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; give another address with --addr HOST:PORT", err)
 	}
 	defer listener.Close()
 	if err := w.Client.Set(ctx, w.Key("address"), listener.Addr().String(), lapse).Err(); err != nil {

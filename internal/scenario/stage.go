@@ -62,7 +62,7 @@ func (st *Stage) play(signalled context.Context, cast Cast) error {
 	passing.Go(func() {
 		if _, err := io.Copy(st.Out, lines); err != nil {
 			fail(err)
-			io.Copy(io.Discard, lines) // so that no worker hangs on a full pipe
+			_, _ = io.Copy(io.Discard, lines) // so that no worker hangs on a full pipe
 		}
 	})
 	var crew sync.WaitGroup
@@ -70,12 +70,13 @@ func (st *Stage) play(signalled context.Context, cast Cast) error {
 		fail(err)
 	}
 	crew.Wait()
-	mouth.Close() // the last writer: the lines end
+	err = mouth.Close() // the last writer: the lines end
 	passing.Wait()
-	lines.Close()
-
+	if err := errors.Join(err, lines.Close()); err != nil {
+		fail(err)
+	}
 	cause := context.Cause(ctx)
-	if cause != nil && cause == context.Cause(signalled) {
+	if signalled.Err() != nil && errors.Is(cause, context.Cause(signalled)) {
 		return ErrInterrupted
 	}
 	return cause

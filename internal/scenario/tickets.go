@@ -16,7 +16,7 @@ import (
 // the record refuses one that is older than its own.
 type Tickets struct {
 	NoLock  bool   `help:"Leave the lock out: more tickets are sold than there are."`
-	File    string `type:"path" placeholder:"PATH" help:"Keep the record in this file, not in Redis; it is created if absent."`
+	File    string `type:"path" placeholder:"PATH" help:"Keep the record in this file, not in Redis; it is created if absent, with a lock file PATH.lock beside it."`
 	Buyers  int    `default:"5" help:"Number of buyers."`
 	Tickets int    `default:"3" help:"Number of tickets in a new record."`
 }

@@ -138,10 +138,14 @@ func (g *grant) renew() {
 	if g.hold == nil || l.grants[g.ticket] != g {
 		return
 	}
+	ttl := ms(g.terms.TTL)
+	if g.terms.NoRenew {
+		ttl = 0 // only asks whether it still stands
+	}
 	l.use()
 	l.hub.Go(&hub.Call{
 		Script: renewScript, Keys: l.keys, Private: true, AfterClose: true, Patience: max(g.terms.TTL/3, 10*time.Millisecond),
-		Args: []any{g.ticket, ms(g.terms.TTL), number(g.hold.token), g.dismissed},
+		Args: []any{g.ticket, ttl, number(g.hold.token), g.dismissed},
 		Done: func(r hub.Reply) {
 			defer l.unuse()
 			g.renewed(r)

@@ -27,6 +27,7 @@ type Hold struct {
 	err     error // lease.ErrLost or lease.ErrReleased, once it is over
 	cancels map[*context.CancelCauseFunc]struct{}
 	timer   *time.Timer // MaxHold
+	resting bool        // MaxHold has ended it, and the key is left to its TTL
 }
 
 func newHold(g *grant, terms *Terms, token uint64) *Hold {
@@ -122,11 +123,15 @@ func (h *Hold) end(err error) bool {
 }
 
 // outlived ends a turn that has reached its MaxHold. The key is left to end at
-// its TTL: what the holder still does has that long to stop.
+// its TTL, or until the holder calls Release: what it still does has that long
+// to stop.
 func (h *Hold) outlived() {
 	if !h.end(lease.ErrLost) {
 		return
 	}
+	h.mu.Lock()
+	h.resting = true
+	h.mu.Unlock()
 	g := h.grant
 	l := g.line
 	l.mu.Lock()
@@ -158,6 +163,13 @@ func (h *Hold) Release(context.Context) error {
 	if !h.end(lease.ErrReleased) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		if h.resting {
+			h.resting = false
+			l := h.grant.line
+			l.use()
+			l.withdraw(h.grant.ticket, true, h.terms.TTL)
+			l.unuse()
+		}
 		return h.err
 	}
 	answer := make(chan error, 1)

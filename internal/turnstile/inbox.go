@@ -53,18 +53,21 @@ func (b *inbox) drop(l *Line) {
 
 // unheard takes note that a command sent at this time was answered "nobody
 // listens to your channel". A subscription confirmed before that hangs on a
-// server that is no longer the one in charge: dial again.
-func (b *inbox) unheard(sent time.Time) {
+// server that is no longer the one in charge: dial again. If it was confirmed
+// since, unheard reports so: what was told in between was lost, ask again.
+func (b *inbox) unheard(sent time.Time) (since bool) {
 	b.mu.Lock()
 	now := clock.Now()
 	deaf := !b.confirmed.IsZero() && b.confirmed.Before(sent) && now.Sub(b.redialled) > time.Second
 	if deaf {
 		b.redialled = now
 	}
+	since = !b.confirmed.Before(sent)
 	b.mu.Unlock()
 	if deaf {
 		b.topic.Deaf()
 	}
+	return since
 }
 
 // ready hears that the subscription stands: messages before this were lost.

@@ -31,6 +31,9 @@ const (
 	// abandon is how long a join may be unanswered before a place that nobody
 	// wants any more is withdrawn without waiting for the answer.
 	abandon = 20 * time.Millisecond
+	// lateGrants is how many grants in a row may come too late to be trusted
+	// before the waits end with an error.
+	lateGrants = 5
 	// passFor is the least time for which a process may pass a grant on, passTrips
 	// the same in round trips.
 	passFor   = 5 * time.Millisecond
@@ -65,6 +68,7 @@ type Line struct {
 	waiters  list.List // of *waiter
 	place    *place    // nil: the process does not stand in line
 	failures int       // commands of places in a row
+	late     int       // grants in a row whose trust had ended when they came
 	grants   map[string]*grant
 	trip     time.Duration // a recent round trip
 	over     chan struct{} // closed and replaced when a break has come to its end
@@ -218,10 +222,14 @@ func (t *try) answered(r hub.Reply) {
 			l.withdraw(t.ticket, true, t.terms.TTL)
 		}
 		t.outcome <- outcome{err: r.Err}
-	case err != nil:
+	case err != nil || s.status != granted:
+		if r.Attempts > 1 {
+			l.withdraw(t.ticket, true, t.terms.TTL) // the first may still arrive
+		}
+		if err == nil {
+			err = ErrNotAcquired
+		}
 		t.outcome <- outcome{err: err}
-	case s.status != granted:
-		t.outcome <- outcome{err: ErrNotAcquired}
 	default:
 		deadline := t.terms.Deadline(r.Sent, s.ttl)
 		w := &waiter{terms: t.terms, since: t.since, outcome: t.outcome}

@@ -1,6 +1,7 @@
 package turnstile
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/multihost/multihost/internal/clock"
@@ -35,7 +36,10 @@ type place struct {
 // healthy says whether Redis answered lately. Called with mu.
 func (l *Line) healthy() bool {
 	p := l.place
-	return l.failures == 0 && (p == nil || !p.calling || clock.Since(p.called) < silent)
+	if l.failures > 0 || p != nil && p.calling && clock.Since(p.called) > silent {
+		return false
+	}
+	return p == nil || !p.listening || l.inbox.topic.Alive()
 }
 
 func (p *place) abandonTimer(d time.Duration, f func()) {
@@ -190,15 +194,20 @@ func (l *Line) settleWaiting(p *place, s standing, sent time.Time) {
 	switch {
 	case p.again:
 		l.check(p)
-	case !s.subscribed:
-		l.inbox.unheard(sent)
+	case !s.subscribed && l.inbox.unheard(sent):
+		l.check(p)
 	}
 }
 
 func (l *Line) settleGrant(p *place, s standing, sent time.Time, how How) {
 	w := l.first()
 	deadline := p.terms.Deadline(sent, s.ttl)
-	if w != nil && (!w.terms.alike(p.terms) && w.terms != p.terms || clock.Until(deadline) <= 0) {
+	if w != nil && clock.Until(deadline) <= 0 {
+		l.tooLate(p, sent)
+		return
+	}
+	l.late = 0
+	if w != nil && w.terms != p.terms && !w.terms.alike(p.terms) {
 		p.standing = true
 		l.check(p) // extends, on the terms of whoever is first now
 		return
@@ -215,6 +224,20 @@ func (l *Line) settleGrant(p *place, s standing, sent time.Time, how How) {
 	l.step()
 }
 
+// tooLate gives back a grant whose trust had ended before its answer came, and
+// stands in line again, at its end: trying to extend it would keep it from
+// those who could use it. Called with mu.
+func (l *Line) tooLate(p *place, sent time.Time) {
+	l.late++
+	if l.late == lateGrants {
+		l.late = 0
+		l.fail(fmt.Errorf("%w: it takes %v to answer, which leaves nothing of a TTL of %v with a Margin of %v",
+			hub.ErrUnavailable, clock.Since(sent).Round(time.Millisecond), p.terms.TTL, p.terms.Margin), true)
+	}
+	l.drop(p, true)
+	l.step()
+}
+
 // offered takes in a grant that came as a message. after is a moment before
 // which it was not sent. Called with mu.
 func (l *Line) offered(p *place, s standing, after time.Time) {
@@ -222,8 +245,10 @@ func (l *Line) offered(p *place, s standing, after time.Time) {
 	if after.After(floor) {
 		floor = after
 	}
+	// A join that was sent twice may have been granted between the two: then the
+	// message can be older than the floor, and only an answer tells.
 	left := clock.Until(p.terms.Deadline(floor, s.ttl))
-	if w := l.first(); w != nil && (left < s.ttl/3 || w.terms.NoRenew) {
+	if w := l.first(); w != nil && (p.ambiguous || left < s.ttl/3 || w.terms.NoRenew) {
 		l.check(p) // extends it, and then it is known since when
 		return
 	}

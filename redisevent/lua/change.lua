@@ -1,7 +1,8 @@
 -- change sets, clears or pulses the event, once per id.
 -- ARGV: 1 "set", "clear" or "pulse", 2 id, 3 ttl ms (0: stays), 4 channel, "p:"
 --       or, sharded, "s:" and the name
--- Publishes "<number before> <number now> <changes>" if it changes the number.
+-- Publishes "<number before> <number now> <changes> <ttl ms, 0: stays>" if it
+-- changes the number.
 -- Returns {number, changes}
 local op, id, ttl, channel = unpack(ARGV)
 local REMEMBER = 300000 -- ms: how long an id is known
@@ -30,6 +31,6 @@ redis.call('ZREMRANGEBYRANK', ASKED, 0, -MOST - 1)
 redis.call('PEXPIRE', ASKED, REMEMBER)
 if value ~= before then
   local publish = channel:sub(1, 1) == 's' and 'SPUBLISH' or 'PUBLISH'
-  redis.call(publish, channel:sub(3), table.concat({number(before), number(value), number(count)}, ' '))
+  redis.call(publish, channel:sub(3), table.concat({number(before), number(value), number(count), ttl}, ' '))
 end
 return {number(value), number(count)}

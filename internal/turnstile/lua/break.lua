@@ -23,6 +23,7 @@ local breakers = h[8] or ''
 if not ('\n' .. breakers .. '\n'):find('\n' .. channel .. '\n', 1, true) then
   breakers = breakers == '' and channel or breakers .. '\n' .. channel
 end
+redis.call('HDEL', HOLDER, 'revoke') -- frees, so that full memory does not refuse the next
 redis.call('HSET', HOLDER, 'revoke', token, 'breakers', breakers)
 tell(h[6], 'revoke ' .. owner .. ' ' .. LOCK)
 return {'revoked', redis.call('PTTL', LOCK), h[5]}

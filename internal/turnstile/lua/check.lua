@@ -4,8 +4,7 @@
 -- Returns what join returns, or {"unknown"}: not in line, join again with a new ticket
 local ticket, channel, count, ttl, reserve, meta = unpack(ARGV)
 if owned(ticket) then
-  redis.call('PEXPIRE', LOCK, ttl)
-  redis.call('PEXPIRE', HOLDER, ttl)
+  extend(ttl)
   return granted(ticket)
 end
 if redis.call('HEXISTS', PLACES, ticket) == 0 or not redis.call('ZSCORE', LINE, ticket) then
@@ -15,8 +14,7 @@ end
 -- must be one that frees.
 pump(ticket)
 if owned(ticket) then
-  redis.call('PEXPIRE', LOCK, ttl)
-  redis.call('PEXPIRE', HOLDER, ttl)
+  extend(ttl)
   return granted(ticket)
 end
 pcall(stand, ticket, count, ttl, reserve, channel, meta)

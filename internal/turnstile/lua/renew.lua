@@ -1,5 +1,5 @@
 -- renew extends the holder's lease. It never makes a key.
--- ARGV: 1 ticket, 2 ttl ms, 3 token of the present turn, 4 a revoked token whose
+-- ARGV: 1 ticket, 2 ttl ms (0: only ask), 3 token of the present turn, 4 a revoked token whose
 --       turn is over ("" none)
 -- Returns {1, places in line}, {0}: not the holder, or {-1, token}: revoked
 local ticket, ttl, turn, dismissed = unpack(ARGV)
@@ -10,7 +10,6 @@ if h[1] then
   redis.call('HDEL', HOLDER, 'revoke', 'breakers')
   over(h[2])
 end
-redis.call('PEXPIRE', LOCK, ttl)
-redis.call('PEXPIRE', HOLDER, ttl)
+extend(ttl)
 if h[3] ~= turn then redis.pcall('HSET', HOLDER, 'turn', turn) end
 return {1, redis.call('ZCARD', LINE)}

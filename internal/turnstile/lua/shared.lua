@@ -41,10 +41,11 @@ local function owned(ticket)
   return redis.call('GET', LOCK) == ticket and redis.call('HGET', HOLDER, 'ticket') == ticket
 end
 
--- grant makes the ticket the holder of a free lock.
+-- grant makes the ticket the holder of a free lock. It reads before it writes:
+-- an error must leave nothing.
 local function grant(ticket, ttl, reserve, channel, meta)
-  redis.call('SET', LOCK, ticket, 'NX', 'PX', ttl)
   local first = math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, now)
+  redis.call('SET', LOCK, ticket, 'NX', 'PX', ttl)
   local last = first + math.max(tonumber(reserve), 1) - 1
   redis.call('SET', FENCE, number(last), 'PX', DAY)
   redis.call('DEL', HOLDER)
@@ -52,6 +53,15 @@ local function grant(ticket, ttl, reserve, channel, meta)
     'turn', number(first), 'channel', channel, 'meta', meta)
   redis.call('PEXPIRE', HOLDER, ttl)
   return number(first), number(last)
+end
+
+-- extend lets the lease run for at least ttl from now. It never shortens it: the
+-- command may be late, and meant for an earlier turn on other terms.
+local function extend(ttl)
+  if redis.call('PTTL', LOCK) < tonumber(ttl) then
+    redis.call('PEXPIRE', LOCK, ttl)
+    redis.call('PEXPIRE', HOLDER, ttl)
+  end
 end
 
 -- granted is the answer to the holder's own ticket.

@@ -182,13 +182,16 @@ func (e *Event) look(ctx context.Context) (sight, error) {
 }
 
 // Delete removes the event from Redis: it is clear then. It wakes nobody;
-// those who wait wait for the next Set. Errors: ErrMismatch, ErrUnavailable,
-// ctx.Err().
+// those who wait wait for the next Set. Delete is sent once only, lest a repeat
+// undo a Set in between. Errors are those of Set.
 func (e *Event) Delete(ctx context.Context) (err error) {
 	defer e.wrap("delete", &err)
 	w, done := e.watcher()
 	defer done()
-	_, err = w.hub.Do(ctx, &hub.Call{Script: deleteScript, Keys: w.keys, Attempts: attempts})
+	r, err := w.hub.Do(ctx, &hub.Call{Script: deleteScript, Keys: w.keys})
+	if err != nil && r.Ambiguous {
+		return hub.Join(ErrUnknownOutcome, err)
+	}
 	return err
 }
 
@@ -216,6 +219,11 @@ func (e *Event) Wait(ctx context.Context) (err error) {
 // out.
 func (e *Event) Watch(ctx context.Context) iter.Seq2[State, error] {
 	return func(yield func(State, error) bool) {
+		if err := ctx.Err(); err != nil {
+			e.wrap("watch", &err)
+			yield(State{}, err)
+			return
+		}
 		w, done := e.watcher()
 		defer done()
 		f := w.follow(true, e.observe)

@@ -307,7 +307,7 @@ func (w *watcher) message(payload string, _ time.Time) {
 	if len(w.followers) == 0 {
 		return
 	}
-	look := !ok || s.number < w.latest.number
+	look := !ok || s.number < w.latest.number || !w.hub.KnowsDB()
 	if !look {
 		w.latest = s
 		for f := range w.followers {
@@ -322,8 +322,8 @@ func (w *watcher) message(payload string, _ time.Time) {
 		}
 	}
 	if look {
-		// Not from our script, or perhaps from before somebody began to wait, or
-		// the event began anew with a smaller number.
+		// Not from our script, or perhaps from before somebody began to wait or
+		// from another database, or the event began anew with a smaller number.
 		w.look()
 	}
 }

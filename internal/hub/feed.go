@@ -321,9 +321,10 @@ func (w *wire) tick() {
 	}
 	w.timer.Reset(beat)
 	w.feed.mu.Unlock()
-	if w.feed.link.closedByUser() {
+	topics := w.feed.all()
+	if len(topics) > 0 && w.feed.link.closedByUser(topics[0].channel) {
 		// Those who wait look, and are told.
-		for _, t := range w.feed.all() {
+		for _, t := range topics {
 			t.ready(true)
 		}
 	}

@@ -174,6 +174,13 @@ func (h *Hub) NewID() string {
 // DB is the number of the client's database, 0 where it cannot be known.
 func (h *Hub) DB() int { return h.db }
 
+// KnowsDB says whether the client tells which database it uses. Where it does
+// not, a message may come from another database.
+func (h *Hub) KnowsDB() bool {
+	_, tells := h.id.client.(interface{ Options() *redis.Options })
+	return tells || h.cluster != nil
+}
+
 // Sharded says whether channels are sharded: in a cluster.
 func (h *Hub) Sharded() bool { return h.cluster != nil }
 
@@ -237,17 +244,21 @@ func (h *Hub) ReadTimeout() time.Duration {
 }
 
 // closedByUser says whether the user has closed the client. Nobody tells, and
-// the private connection would go on working.
-func (l *link) closedByUser() bool {
-	if l.node == nil || l.node.PoolStats().TotalConns > 0 {
-		return false // a closed pool has no connections
-	}
-	// With a cancelled ctx both answer before they do anything.
+// the private connection would go on working. key is one that the link serves.
+func (l *link) closedByUser(key string) bool {
+	// With a cancelled ctx everything here answers without I/O.
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
+	node := l.node
 	if c := l.hub.cluster; c != nil {
-		err := c.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil })
-		return errors.Is(err, redis.ErrClosed)
+		// A node that has left the cluster is closed too: ask who is in charge.
+		var err error
+		if node, err = c.MasterForKey(ctx, key); err != nil {
+			return errors.Is(err, redis.ErrClosed)
+		}
 	}
-	return errors.Is(l.node.Process(ctx, redis.NewCmd(ctx, "ping")), redis.ErrClosed)
+	if node == nil || node.PoolStats().TotalConns > 0 {
+		return false // a closed pool has no connections
+	}
+	return errors.Is(node.Process(ctx, redis.NewCmd(ctx, "ping")), redis.ErrClosed)
 }

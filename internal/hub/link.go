@@ -149,7 +149,7 @@ func (l *link) drain() {
 }
 
 func (l *link) exec(batch []*Call) {
-	if l.closedByUser() {
+	if l.closedByUser(batch[0].Keys[0]) {
 		batch = refuse(batch)
 	}
 	if len(batch) == 0 {

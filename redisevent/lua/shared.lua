@@ -8,11 +8,15 @@
 -- Numbers are formatted by hand: Lua's own conversion rounds them to 14 digits.
 local VALUE, COUNT, ASKED = KEYS[1], KEYS[2], KEYS[3]
 
+-- integer reads a number that a double holds exactly.
 local function integer(key)
   local s = redis.call('GET', key)
   if not s then return 0 end
-  return s:match('^%d+$') and tonumber(s)
+  local n = s:match('^%d+$') and tonumber(s)
+  return n and n < 9007199254740990 and n
 end
+
+redis.call('ZCARD', ASKED) -- an error if it is something else
 
 local value, count = integer(VALUE), integer(COUNT)
 if not value or not count then

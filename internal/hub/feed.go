@@ -79,7 +79,7 @@ func (f *feed) add(t *Topic) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.topics[t.channel] = t
-	t.confirmed, t.before, t.since = false, false, clock.Now()
+	t.confirmed, t.since = false, clock.Now()
 	if !f.running {
 		f.running = true
 		go f.run()
@@ -97,6 +97,7 @@ func (f *feed) remove(t *Topic) {
 		return
 	}
 	delete(f.topics, t.channel)
+	t.confirmed = false
 	if f.conn == nil {
 		return
 	}

@@ -257,8 +257,21 @@ func (l *link) closedByUser(key string) bool {
 			return errors.Is(err, redis.ErrClosed)
 		}
 	}
-	if node == nil || node.PoolStats().TotalConns > 0 {
-		return false // a closed pool has no connections
+	if node == nil {
+		return false
 	}
-	return errors.Is(node.Process(ctx, redis.NewCmd(ctx, "ping")), redis.ErrClosed)
+	// A closed pool has no connections. The user's hooks see the PING, so it is
+	// sent only when connections that were there are gone.
+	conns := node.PoolStats().TotalConns
+	l.mu.Lock()
+	gone := l.seen && conns == 0
+	l.seen = conns > 0
+	l.mu.Unlock()
+	if !gone || !errors.Is(node.Process(ctx, redis.NewCmd(ctx, "ping")), redis.ErrClosed) {
+		return false
+	}
+	l.mu.Lock()
+	l.seen = true // it stays closed
+	l.mu.Unlock()
+	return true
 }

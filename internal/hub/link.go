@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/multihost/multihost/internal/clock"
@@ -30,6 +31,7 @@ type link struct {
 	senders int           // goroutines that send the queue: one, or two while the first is stuck
 	queue   []*Call
 	stuck   *time.Timer // starts the second one
+	seen    bool        // the user's client has had a connection
 
 	feed *feed
 }
@@ -116,16 +118,28 @@ func (l *link) roomy() bool {
 	return s.IdleConns > 0 || int(s.TotalConns) < l.node.Options().PoolSize
 }
 
-// direct sends the call on the user's client.
+// direct sends the call on the user's client. That client's timeouts are the
+// user's: an attempt that outlasts the call's patience is given up here, and goes
+// on by itself.
 func (l *link) direct(c *Call) {
 	cmd := c.command(l.hub)
 	c.attempts++
 	c.sent, c.wasPrivate = clock.Now(), false
+	var over atomic.Bool
+	timer := time.AfterFunc(c.Patience, func() {
+		if over.CompareAndSwap(false, true) {
+			l.hub.outcome(c, l, nil, context.DeadlineExceeded, unknown)
+		}
+	})
 	err := l.hub.id.client.Process(l.hub.ctx, once{cmd})
+	timer.Stop()
 	l.mu.Lock()
 	l.alone = false
+	l.seen = l.seen || judge(err) == final
 	l.mu.Unlock()
-	l.hub.outcome(c, l, cmd.Val(), err, judge(err))
+	if over.CompareAndSwap(false, true) {
+		l.hub.outcome(c, l, cmd.Val(), err, judge(err))
+	}
 }
 
 // drain sends pipelines until the queue is empty.

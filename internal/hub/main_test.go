@@ -179,7 +179,7 @@ func inBubble(t *testing.T, test func(t *testing.T, b bubble), change ...func(*r
 	t.Helper()
 	redistest.Bubble(t, func(t *testing.T, direct *redis.Client, m *miniredis.Miniredis) {
 		w := redistest.NewWire(t)
-		client := redistest.BubbleClient(t, m, append(change, w.ThroughBubble)...)
+		client := redistest.BubbleClient(t, m, append([]func(*redis.Options){w.ThroughBubble}, change...)...)
 		h := Use(client, nil)
 		defer h.Done()
 		test(t, bubble{m, w, client, direct, h, redistest.Name(t)})

@@ -24,7 +24,7 @@ type Topic struct {
 	timer *time.Timer
 	feed  *feed // nil: not listening
 
-	// Guarded by feed.mu.
+	// Guarded by feed.mu while there is one, else by hub.mu.
 	confirmed bool
 	before    bool      // was confirmed at least once since it was held
 	since     time.Time // when it was asked for, or last confirmed no more
@@ -91,7 +91,7 @@ func (t *Topic) expire() {
 	defer t.hub.mu.Unlock()
 	if t.holds == 0 && t.feed != nil {
 		t.feed.remove(t)
-		t.feed = nil
+		t.feed, t.before = nil, false
 	}
 }
 

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,11 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/multihost/multihost/internal/redistest"
-)
-
-type (
-	ctxt    = context.Context
-	netConn = net.Conn
 )
 
 func TestHoldSubscribesOnceAndSaysWhetherThatStands(t *testing.T) {
@@ -284,9 +278,9 @@ func TestATopicFollowsItsSlotToAnotherNode(t *testing.T) {
 		name := redistest.Name(t)
 		direct := s.Client(t).(*redis.ClusterClient)
 		h := hubOf(t, s.Client(t))
-		moved, stays := listen(h, "{"+name+"}a"), listen(h, "{"+name+"}b")
+		one, two := listen(h, "{"+name+"}a"), listen(h, "{"+name+"}b")
 		other := listen(h, name+"-of-another-slot")
-		for _, e := range []*ear{moved, stays, other} {
+		for _, e := range []*ear{one, two, other} {
 			e.Hold()
 			defer e.Drop()
 			e.ready(t, false)
@@ -302,10 +296,12 @@ func TestATopicFollowsItsSlotToAnotherNode(t *testing.T) {
 			to := (from + 1) % len(all)
 			move(t, all, slot, from, to)
 			from = to
-			for _, e := range []*ear{moved, stays} { // both are of that slot
-				e.ready(t, true)
+			for _, e := range []*ear{one, two} { // both are of that slot
+				if again := await(t, e.readies, "the new subscription"); !again {
+					t.Error("ready should be told again=true, got false")
+				}
 			}
-			for i, e := range []*ear{moved, stays} {
+			for i, e := range []*ear{one, two} {
 				channel := "{" + name + "}" + string(rune('a'+i))
 				if n, err := all[to].client.SPublish(soonCtx(t), channel, "x").Result(); n != 1 || err != nil {
 					t.Fatalf("the new node should have one subscriber, it has %d, %v", n, err)

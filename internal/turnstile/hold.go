@@ -147,7 +147,10 @@ func (h *Hold) outlived() {
 
 // Abandon stops the renewal of a turn that nobody can give back any more.
 func (h *Hold) Abandon() {
-	if h.Err() == nil {
+	h.mu.Lock()
+	over := h.err != nil
+	h.mu.Unlock()
+	if !over {
 		h.grant.keeper.Freeze()
 	}
 }

@@ -40,7 +40,7 @@ func TestEverySafetyPointIsTested(t *testing.T) {
 		},
 		{
 			"the place behind an offer is not told", "lua/shared.lua",
-			"if behind and behind.due", "if false and behind.due",
+			"if p and p.due", "if false and p.due",
 			"TestAnOfferLastsThreeSeconds",
 		},
 		{

@@ -88,7 +88,7 @@ func decodeStanding(v any) (standing, error) {
 		ttl, ok1 := a[1].(int64)
 		sub, ok2 := a[2].(int64)
 		foreign, ok3 := a[3].(int64)
-		if !ok1 || !ok2 || !ok3 {
+		if !ok1 || !ok2 || !ok3 || ttl < -2 {
 			return standing{}, errReply
 		}
 		s := standing{status: waiting, ttl: time.Duration(ttl), subscribed: sub == 1, foreign: foreign == 1}
@@ -192,7 +192,7 @@ func decodeState(v any) (State, error) {
 	ttl, ok4 := a[3].(int64)
 	meta, _ := a[4].(string)
 	waiters, ok6 := a[5].(int64)
-	if !ok1 || !ok2 || !ok4 || !ok6 {
+	if !ok1 || !ok2 || !ok4 || !ok6 || waiters < 0 {
 		return State{}, errReply
 	}
 	s := State{Owner: owner, Metadata: meta, Waiters: int(waiters)}

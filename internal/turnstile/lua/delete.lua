@@ -4,8 +4,12 @@
 -- tokens reserved, until the clock has caught up.
 -- Returns 1, or 0 when the lock is held
 if redis.call('EXISTS', LOCK) == 1 then return 0 end
-redis.call('DEL', HOLDER, LINE, PLACES)
+-- What is of another type is an error here, and nothing is deleted.
+redis.call('HLEN', HOLDER)
+redis.call('ZCARD', LINE)
+redis.call('HLEN', PLACES)
 local ahead = (tonumber(redis.call('GET', FENCE)) or 0) - now
+redis.call('DEL', HOLDER, LINE, PLACES)
 if ahead < 0 then
   redis.call('DEL', FENCE)
 else

@@ -13,6 +13,7 @@ if mine then
     redis.call('PEXPIRE', LOCK, rest)
     redis.call('HSET', HOLDER, 'rest', ticket)
     redis.call('PEXPIRE', HOLDER, rest)
+    look(0, tonumber(rest))
   else
     redis.call('DEL', LOCK, HOLDER)
   end

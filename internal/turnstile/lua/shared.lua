@@ -44,6 +44,7 @@ end
 -- grant makes the ticket the holder of a free lock. It reads before it writes:
 -- an error must leave nothing.
 local function grant(ticket, ttl, reserve, channel, meta)
+  redis.call('HLEN', HOLDER)
   local first = math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, now)
   redis.call('SET', LOCK, ticket, 'NX', 'PX', ttl)
   local last = first + math.max(tonumber(reserve), 1) - 1
@@ -117,6 +118,18 @@ local function reachable(at, own)
   end
 end
 
+-- look tells the first reachable place from at on to look after so many ms, if it
+-- would look later by itself.
+local function look(at, ms)
+  local p = reachable(at)
+  local ends = now + ms * 1000
+  if p and p.due > ends + 100000 then
+    p.due = ends
+    keep(p)
+    tell(p.channel, table.concat({'look', p.ticket, number(ms), LOCK}, ' '))
+  end
+end
+
 -- pump hands a free lock to the first reachable place. The caller's own gets
 -- its full TTL, because it knows when it sent this command. Of another nobody
 -- knows whether it still runs: it gets a short offer, and the place behind it
@@ -133,13 +146,7 @@ local function pump(own)
   local offer = math.min(p.ttl, OFFER)
   local first, last = grant(p.ticket, number(offer), p.reserve, p.channel, p.meta)
   tell(p.channel, table.concat({'grant', p.ticket, first, last, number(offer), LOCK}, ' '))
-  local behind = reachable(at)
-  local ends = now + offer * 1000
-  if behind and behind.due > ends + 100000 then
-    behind.due = ends
-    keep(behind)
-    tell(behind.channel, table.concat({'look', behind.ticket, number(offer), LOCK}, ' '))
-  end
+  look(at, offer)
 end
 
 -- answer tells a ticket in line how things stand.

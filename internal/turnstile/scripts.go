@@ -104,8 +104,9 @@ func decodeStanding(v any) (standing, error) {
 	return standing{}, errReply
 }
 
-// maxMillis is the longest time in milliseconds that a time.Duration holds.
-const maxMillis = int64(1<<63-1) / int64(time.Millisecond)
+// maxMillis is a century: a foreign key may have any TTL, and a time.Duration,
+// added to now, holds no more than three.
+const maxMillis = int64(100 * 365 * 24 * time.Hour / time.Millisecond)
 
 func millis(n int64) time.Duration {
 	return time.Duration(min(n, maxMillis)) * time.Millisecond

@@ -169,17 +169,17 @@ func (opts *Options) withDefaults() (Options, error) {
 	o.TTL = wholeMillis(o.TTL)
 	o.Margin = cmp.Or(o.Margin, max(o.TTL/100, minMargin))
 	if o.Margin < 0 || o.Margin >= o.TTL {
-		return o, fmt.Errorf("Margin is %v; allowed is more than 0 and less than TTL, %v", o.Margin, o.TTL) //nolint:staticcheck // a field's name
+		return o, fmt.Errorf("Margin is %v; allowed is more than 0 and less than TTL, %v", o.Margin, o.TTL)
 	}
 	if o.MinHold < 0 || o.MinHold > maxTTL {
-		return o, fmt.Errorf("MinHold is %v; allowed are 0 to %v", o.MinHold, maxTTL) //nolint:staticcheck // a field's name
+		return o, fmt.Errorf("MinHold is %v; allowed are 0 to %v", o.MinHold, maxTTL)
 	}
 	if o.MaxHold < 0 {
-		return o, fmt.Errorf("MaxHold is %v; allowed is 0, for no end, or more", o.MaxHold) //nolint:staticcheck // a field's name
+		return o, fmt.Errorf("MaxHold is %v; allowed is 0, for no end, or more", o.MaxHold)
 	}
 	o.LocalHandoffs = cmp.Or(o.LocalHandoffs, DefaultLocalHandoffs)
 	if o.LocalHandoffs > maxLocalHandoffs {
-		return o, fmt.Errorf("LocalHandoffs is %d; allowed are at most %d, or a negative number for none", o.LocalHandoffs, maxLocalHandoffs) //nolint:staticcheck // a field's name
+		return o, fmt.Errorf("LocalHandoffs is %d; allowed are at most %d, or a negative number for none", o.LocalHandoffs, maxLocalHandoffs)
 	}
 	return o, nil
 }
@@ -196,16 +196,16 @@ var processMetadata = sync.OnceValue(func() string {
 	return string(b)
 })
 
-func (o *Options) metadata() (string, error) {
-	if o.Metadata == nil {
+func (opts *Options) metadata() (string, error) {
+	if opts.Metadata == nil {
 		return processMetadata(), nil
 	}
-	b, err := json.Marshal(o.Metadata)
+	b, err := json.Marshal(opts.Metadata)
 	if err != nil {
 		return "", fmt.Errorf("Metadata: %w", err)
 	}
 	if len(b) > maxMetadata {
-		return "", fmt.Errorf("Metadata has %d bytes as JSON; allowed are at most %d", len(b), maxMetadata) //nolint:staticcheck // a field's name
+		return "", fmt.Errorf("Metadata has %d bytes as JSON; allowed are at most %d", len(b), maxMetadata)
 	}
 	return string(b), nil
 }

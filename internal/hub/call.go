@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"github.com/multihost/multihost/internal/clock"
@@ -93,7 +94,7 @@ func (c *Call) command(h *Hub) *redis.Cmd {
 // finish tells the outcome.
 func (c *Call) finish(value any, err error) {
 	r := Reply{Value: value, Sent: c.sent, Attempts: c.reached}
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		r.Err = explain(err)
 		r.Ambiguous = c.maybe
 	}

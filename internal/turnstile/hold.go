@@ -115,7 +115,7 @@ func (h *Hold) end(err error) bool {
 	}
 	h.cancels = nil
 	o := Observation{Kind: Released, Duration: clock.Since(h.since), Token: h.token}
-	if err == lease.ErrLost {
+	if errors.Is(err, lease.ErrLost) {
 		o.Kind = Lost
 	}
 	h.grant.line.observe(h.terms, o)

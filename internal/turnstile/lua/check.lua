@@ -3,19 +3,23 @@
 -- ARGV: 1 ticket, 2 channel, 3 count of waiters, 4 ttl ms, 5 tokens to reserve, 6 metadata
 -- Returns what join returns, or {"unknown"}: not in line, join again with a new ticket
 local ticket, channel, count, ttl, reserve, meta = unpack(ARGV)
-if owned(ticket) then
+local owner = redis.call('GET', LOCK)
+if owner == ticket then
+  if not owned(ticket, owner) then return {'unknown'} end -- released, and resting
   extend(ttl)
   return granted(ticket)
 end
-if redis.call('HEXISTS', PLACES, ticket) == 0 or not redis.call('ZSCORE', LINE, ticket) then
-  return {'unknown'}
+if not redis.call('ZSCORE', LINE, ticket) then return {'unknown'} end
+if not owner then
+  -- First hand out, then write: with full memory the first write of a script
+  -- must be one that frees.
+  pump(ticket)
+  owner = redis.call('GET', LOCK)
+  if owner == ticket then
+    extend(ttl)
+    return granted(ticket)
+  end
 end
--- First hand out, then write: with full memory the first write of a script
--- must be one that frees.
-pump(ticket)
-if owned(ticket) then
-  extend(ttl)
-  return granted(ticket)
-end
-pcall(stand, ticket, count, ttl, reserve, channel, meta)
-return answer(ticket, channel)
+local left = redis.call('PTTL', LOCK)
+pcall(stand, ticket, left, count, ttl, reserve, channel, meta)
+return answer(ticket, channel, owner, left)

@@ -8,7 +8,7 @@ if redis.call('EXISTS', LOCK) == 1 then return 0 end
 redis.call('HLEN', HOLDER)
 redis.call('ZCARD', LINE)
 redis.call('HLEN', PLACES)
-local ahead = (tonumber(redis.call('GET', FENCE)) or 0) - now
+local ahead = (tonumber(redis.call('GET', FENCE)) or 0) - now()
 redis.call('DEL', HOLDER, LINE, PLACES)
 if ahead < 0 then
   redis.call('DEL', FENCE)

@@ -8,20 +8,27 @@ local ticket, channel, count, ttl, reserve, meta, try = unpack(ARGV)
 if redis.call('ZSCORE', ENDED, ticket) then return {'ended'} end
 local owner = redis.call('GET', LOCK)
 if owner == ticket then
-  if owned(ticket) then return granted(ticket) end
+  if owned(ticket, owner) then return granted(ticket) end
   return {'ended'} -- it is resting after its release
 end
 if try == '1' then
-  pump()
-  if redis.call('EXISTS', LOCK) == 1 then return answer(ticket, channel) end
+  if not owner then
+    pump()
+    owner = redis.call('GET', LOCK)
+  end
+  if owner then return answer(ticket, channel, owner, redis.call('PTTL', LOCK)) end
 elseif owner or redis.call('ZCARD', LINE) > 0 then
   if not redis.call('ZSCORE', LINE, ticket) then
     local tail = redis.call('ZREVRANGE', LINE, 0, 0, 'WITHSCORES')[2]
     redis.call('ZADD', LINE, number((tonumber(tail) or 0) + 1), ticket)
   end
-  stand(ticket, count, ttl, reserve, channel, meta)
-  pump(ticket)
-  return answer(ticket, channel)
+  local left = redis.call('PTTL', LOCK)
+  stand(ticket, left, count, ttl, reserve, channel, meta)
+  if not owner then
+    pump(ticket)
+    owner, left = redis.call('GET', LOCK), redis.call('PTTL', LOCK)
+  end
+  return answer(ticket, channel, owner, left)
 end
 grant(ticket, ttl, reserve, channel, meta)
 return granted(ticket)

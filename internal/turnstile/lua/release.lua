@@ -5,7 +5,7 @@
 -- Returns {1 if the lock was the ticket's, else 0} and, for the other ticket,
 --       what check returns
 local ticket, used, rest, ended, own, channel = unpack(ARGV)
-local mine = owned(ticket)
+local mine = owned(ticket, redis.call('GET', LOCK))
 if mine then
   local h = redis.call('HMGET', HOLDER, 'last', 'breakers')
   if tonumber(rest) > 0 then
@@ -25,15 +25,16 @@ else
   leave(ticket)
 end
 if ended == '1' then
-  redis.call('ZREMRANGEBYSCORE', ENDED, '-inf', number(now - REMEMBER * 1000))
-  redis.call('ZADD', ENDED, number(now), ticket)
+  redis.call('ZREMRANGEBYSCORE', ENDED, '-inf', number(now() - REMEMBER * 1000))
+  redis.call('ZADD', ENDED, number(now()), ticket)
   redis.call('PEXPIRE', ENDED, REMEMBER)
 end
 pump(own)
 local result = {mine and 1 or 0}
 if own ~= '' then
-  local standing = owned(own) or redis.call('HEXISTS', PLACES, own) == 1
-  for _, x in ipairs(standing and answer(own, channel) or {'unknown'}) do
+  local owner = redis.call('GET', LOCK)
+  local standing = owner == own or redis.call('ZSCORE', LINE, own)
+  for _, x in ipairs(standing and answer(own, channel, owner, redis.call('PTTL', LOCK)) or {'unknown'}) do
     result[#result + 1] = x
   end
 end

@@ -20,10 +20,16 @@ local OFFER = 3000        -- ms: a grant handed over, until its first renewal
 local STALE = 60000000    -- us: a place not seen for so long is removed
 local REMEMBER = 120000   -- ms: how long an ended ticket is refused
 local DAY = 86400000      -- ms: an unused fencing counter
-local LOOK = 15000        -- ms: the longest pause between two checks of a place
+local LOOK = 20000        -- ms: the longest pause between two checks of a place
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local time
+local function now()
+  if not time then
+    local t = redis.call('TIME')
+    time = tonumber(t[1]) * 1000000 + tonumber(t[2])
+  end
+  return time
+end
 
 local function number(x) return string.format('%.0f', x) end
 
@@ -37,15 +43,17 @@ local function tell(channel, message)
   redis.call(publish, channel:sub(3), message)
 end
 
-local function owned(ticket)
-  return redis.call('GET', LOCK) == ticket and redis.call('HGET', HOLDER, 'ticket') == ticket
+-- owned says whether the ticket is the holder's; a released lock may rest under
+-- its last ticket.
+local function owned(ticket, owner)
+  return owner == ticket and redis.call('HGET', HOLDER, 'ticket') == ticket
 end
 
 -- grant makes the ticket the holder of a free lock. It reads before it writes:
 -- an error must leave nothing.
 local function grant(ticket, ttl, reserve, channel, meta)
   redis.call('HLEN', HOLDER)
-  local first = math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, now)
+  local first = math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, now())
   redis.call('SET', LOCK, ticket, 'NX', 'PX', ttl)
   local last = first + math.max(tonumber(reserve), 1) - 1
   redis.call('SET', FENCE, number(last), 'PX', DAY)
@@ -85,10 +93,9 @@ local function keep(p)
 end
 
 -- stand keeps the caller's place, which looks again when the owner's time is up.
-local function stand(ticket, count, ttl, reserve, channel, meta)
-  local left = redis.call('PTTL', LOCK)
+local function stand(ticket, left, count, ttl, reserve, channel, meta)
   if left < 0 or left > LOOK then left = LOOK end
-  keep({ticket = ticket, seen = now, due = now + left * 1000, count = count,
+  keep({ticket = ticket, seen = now(), due = now() + left * 1000, count = count,
     ttl = tonumber(ttl), reserve = reserve, channel = channel, meta = meta})
   redis.call('PEXPIRE', PLACES, REMEMBER)
   redis.call('PEXPIRE', LINE, REMEMBER)
@@ -108,7 +115,7 @@ local function reachable(at, own)
     local p = place(ticket)
     if p and ticket == own then
       return p
-    elseif not p or now - p.seen > STALE then
+    elseif not p or now() - p.seen > STALE then
       leave(ticket)
     elseif subscribed(p.channel) then
       return p, at
@@ -122,7 +129,7 @@ end
 -- would look later by itself.
 local function look(at, ms)
   local p = reachable(at)
-  local ends = now + ms * 1000
+  local ends = now() + ms * 1000
   if p and p.due > ends + 100000 then
     p.due = ends
     keep(p)
@@ -149,13 +156,13 @@ local function pump(own)
   look(at, offer)
 end
 
--- answer tells a ticket in line how things stand.
-local function answer(ticket, channel)
-  if owned(ticket) then return granted(ticket) end
-  local owner = redis.call('GET', LOCK)
+-- answer tells a ticket in line how things stand with this owner, whose time is
+-- up in so many ms.
+local function answer(ticket, channel, owner, left)
+  if owned(ticket, owner) then return granted(ticket) end
   local h = redis.call('HMGET', HOLDER, 'ticket', 'rest')
   local foreign = owner and owner ~= h[1] and owner ~= h[2]
-  return {'waiting', redis.call('PTTL', LOCK), subscribed(channel) and 1 or 0, foreign and 1 or 0}
+  return {'waiting', left, subscribed(channel) and 1 or 0, foreign and 1 or 0}
 end
 
 -- over tells those who wait for a break that it has come to its end.

@@ -53,7 +53,7 @@ type Options struct {
 	ControlClient redis.UniversalClient
 
 	// Observe hears what happens to this event in this process, in order and
-	// apart from the event's own work. If it falls more than 1,024 observations
+	// apart from the event's own work. If it falls more than 16,384 observations
 	// behind, it misses the oldest.
 	Observe func(Observation)
 }

@@ -104,7 +104,7 @@ type Options struct {
 	ControlClient redis.UniversalClient
 
 	// Observe hears what happens to this lock in this process, in order and
-	// apart from the lock's own work. If it falls more than 1,024 observations
+	// apart from the lock's own work. If it falls more than 16,384 observations
 	// behind, it misses the oldest.
 	Observe func(Observation)
 }

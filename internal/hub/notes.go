@@ -3,7 +3,7 @@ package hub
 import "sync"
 
 // maxNotes bounds what waits for a slow observer.
-const maxNotes = 1024
+const maxNotes = 1 << 14
 
 // notes runs callbacks of the user one after another, in order, apart from
 // everything that must not block.

@@ -18,7 +18,7 @@ type grant struct {
 	last      uint64 // the last token reserved
 	passes    int    // how often it may still be passed on
 	since     time.Time
-	ambiguous bool // a command with this ticket may still arrive
+	ambiguous bool // a join with this ticket may still arrive
 	keeper    *lease.Keeper
 	hold      *Hold // the present turn
 	dismissed string
@@ -113,7 +113,6 @@ func (l *Line) handedBack(p *place, r hub.Reply, done func(error)) {
 		l.mu.Lock()
 		p.calling = false
 		if err != nil || s == nil {
-			p.ambiguous = p.ambiguous || r.Ambiguous
 			l.settle(p, standing{}, hub.Join(hub.ErrUnavailable, err), r.Sent)
 		} else {
 			l.settle(p, *s, nil, r.Sent)

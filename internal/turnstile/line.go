@@ -252,12 +252,13 @@ func (l *Line) step() {
 	if l.waiters.Len() > 0 || p == nil {
 		return
 	}
-	if !p.calling {
+	if p.standing || !p.calling {
+		// A check that is still on its way finds nothing.
 		l.drop(p, p.standing || p.ambiguous)
 		return
 	}
-	// An answer is on its way and says what there is to withdraw. Wait for it,
-	// but not long.
+	// The join's answer says what there is to withdraw. Wait for it, but not
+	// long.
 	p.abandonTimer(abandon, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -19,7 +19,7 @@ type place struct {
 	calling   bool // a command is on its way
 	called    time.Time
 	again     bool // something happened meanwhile: check once more
-	ambiguous bool // the outcome of a command is unknown
+	ambiguous bool // the join was sent twice, or its outcome is unknown
 	gone      bool
 
 	// floor is the latest moment known to be before any grant to this ticket
@@ -98,7 +98,8 @@ func (l *Line) answered(p *place, r hub.Reply) {
 	s, err := decodeStanding(r.Value)
 	if r.Err != nil {
 		err = r.Err
-		p.ambiguous = p.ambiguous || r.Ambiguous
+		// Only a join that comes late does harm.
+		p.ambiguous = p.ambiguous || r.Ambiguous && !p.standing
 	} else {
 		l.trip = clock.Since(r.Sent)
 	}

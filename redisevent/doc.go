@@ -39,7 +39,7 @@
 //
 // While Redis is down nothing changes and waits go on when it is back. Without
 // messages, because pub/sub is cut, a waiter looks by itself after a
-// re-subscription or after 20 s. An event whose key is lost is clear; waits for
+// re-subscription or after 30 s. An event whose key is lost is clear; waits for
 // it go on, and the next Set wakes them.
 //
 // # Differences from multiprocessing

@@ -12,7 +12,7 @@ import (
 
 const (
 	// fallback is the pause between two looks while nothing is heard.
-	fallback = 20 * time.Second
+	fallback = 30 * time.Second
 	// silent is how long a look may be unanswered before a wait that ends says
 	// that Redis was unavailable.
 	silent = 50 * time.Millisecond

@@ -136,7 +136,7 @@ func (b *inbox) grant(ticket, key string, s standing, after time.Time) {
 	b.hub.Go(&hub.Call{
 		Script: releaseScript, Keys: keys(key), Private: true, AfterClose: true,
 		Attempts: manyAttempts, Until: clock.Now().Add(leastCleanup),
-		Args: []any{ticket, "", 0, "1", "", ""},
+		Args: []any{ticket, "", 0, "0", "", ""}, // if a join may come late, its withdrawal has told
 		Done: func(hub.Reply) {},
 	})
 }

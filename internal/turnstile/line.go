@@ -19,7 +19,7 @@ var ErrNotAcquired = errors.New("not acquired: it is taken")
 const (
 	// fallback is the pause between two checks of a place whose owner has no
 	// earlier end.
-	fallback = 20 * time.Second
+	fallback = 30 * time.Second
 	// foreignCheck is the pause while the owner is a program that tells nobody
 	// when it lets go.
 	foreignCheck = time.Second

@@ -17,10 +17,10 @@
 -- hand: Lua's own conversion rounds them to 14 digits.
 local LOCK, HOLDER, LINE, PLACES, ENDED, FENCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local OFFER = 3000        -- ms: a grant handed over, until its first renewal
-local STALE = 60000000    -- us: a place not seen for so long is removed
+local STALE = 90000000    -- us: a place not seen for so long is removed
 local REMEMBER = 120000   -- ms: how long an ended ticket is refused
 local DAY = 86400000      -- ms: an unused fencing counter
-local LOOK = 20000        -- ms: the longest pause between two checks of a place
+local LOOK = 30000        -- ms: the longest pause between two checks of a place
 
 local time
 local function now()

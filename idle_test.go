@@ -1,0 +1,214 @@
+package multihost_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/multihost/multihost/internal/redistest"
+	"github.com/multihost/multihost/redisevent"
+	"github.com/multihost/multihost/redislock"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }
+
+const (
+	crowdSize = 1000             // goroutines for the lock, and as many for the event
+	idleFor   = 30 * time.Second // the period of the rarest thing that happens: the fallback check
+	perSecond = 2                // commands that a process may cost while it waits
+	mostConns = 3                // of the process: the client's, the private one, the subscription
+	atOnce    = 5 * time.Millisecond
+	leave     = time.Second // until nothing is left
+)
+
+// A crowd is one process full of goroutines that wait, with a server of its
+// own to count on.
+type crowd struct {
+	own    *redistest.Own
+	name   string
+	holder *redislock.Lease
+	all    []*idler
+}
+
+// An idler is one goroutine that waits.
+type idler struct {
+	cancel context.CancelFunc
+	over   chan struct{} // closed when its wait has ended
+	ended  time.Time
+	err    error
+}
+
+func (i *idler) run(wait func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	i.cancel, i.over = cancel, make(chan struct{})
+	go func() {
+		i.err = wait(ctx)
+		i.ended = time.Now()
+		close(i.over)
+	}()
+}
+
+// gather has the goroutines of one client wait for a lock, whose holder uses
+// the same client or another one, and for an event.
+func gather(t *testing.T, elsewhere bool) *crowd {
+	t.Helper()
+	c := &crowd{own: redistest.StartOwn(t), name: redistest.Name(t)}
+	client := c.own.Client(t)
+	owner := client
+	if elsewhere {
+		owner = c.own.Client(t, func(o *redis.UniversalOptions) { o.ClientName = "the-holder" })
+	}
+	var waiting sync.WaitGroup
+	waiting.Add(2 * crowdSize)
+	held, err := redislock.New(owner, c.name, &redislock.Options{TTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.holder, err = held.Acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := redislock.New(client, c.name, &redislock.Options{Observe: func(o redislock.Observation) {
+		if o.Kind == redislock.Waiting {
+			waiting.Done()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, err := redisevent.New(client, c.name, &redisevent.Options{Observe: func(o redisevent.Observation) {
+		if o.Kind == redisevent.Waiting {
+			waiting.Done()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range crowdSize {
+		var forLock, forEvent idler
+		forLock.run(func(ctx context.Context) error { _, err := lock.Acquire(ctx); return err })
+		forEvent.run(event.Wait)
+		c.all = append(c.all, &forLock, &forEvent)
+	}
+	t.Cleanup(func() {
+		for _, i := range c.all {
+			i.cancel()
+		}
+	})
+	settled := make(chan struct{})
+	go func() { waiting.Wait(); close(settled) }()
+	select {
+	case <-settled:
+	case <-time.After(time.Minute):
+		t.Fatal("all goroutines should wait by now")
+	}
+	return c
+}
+
+// count counts what clients have made the server do while during runs, by
+// command. INFO commandstats counts each command that a script calls too, and
+// those of the counting itself, which are taken off.
+func count(t *testing.T, crowds []*crowd, during func()) []map[string]int64 {
+	t.Helper()
+	type counts = map[string]int64
+	var first, before, spent []counts
+	for _, c := range crowds {
+		first = append(first, c.own.CommandStats(t))
+		before = append(before, c.own.CommandStats(t))
+	}
+	during()
+	for i, c := range crowds {
+		after := c.own.CommandStats(t)
+		for name := range after {
+			after[name] -= 2*before[i][name] - first[i][name]
+		}
+		maps.DeleteFunc(after, func(_ string, n int64) bool { return n <= 0 })
+		spent = append(spent, after)
+	}
+	return spent
+}
+
+// A process may have any number of goroutines wait: to the server they are one
+// client that says next to nothing.
+func TestTwoThousandWaitsCostTheServerNextToNothing(t *testing.T) {
+	where := []string{"the lock's holder is in the same process", "it is in another one"}
+	crowds := []*crowd{gather(t, false), gather(t, true)}
+	spent := count(t, crowds, func() { <-time.NewTimer(idleFor).C })
+	for i, c := range crowds {
+		conns := len(c.own.Conns(t))
+		var sum int64
+		for _, n := range spent[i] {
+			sum += n
+		}
+		sent := spent[i]["PING"] + spent[i]["EVALSHA"] + spent[i]["EVAL"] // the others are the scripts'
+		rate := float64(sum) / idleFor.Seconds()
+		t.Logf("%d goroutines wait, %s: %d connections; in %v %d commands were sent, which with those of scripts makes %d, %.2f a second: %v",
+			len(c.all), where[i], conns, idleFor, sent, sum, rate, spent[i])
+		if conns > mostConns {
+			t.Errorf("the process should have at most %d connections, it has %d", mostConns, conns)
+		}
+		if rate >= perSecond {
+			t.Errorf("a process that waits should cost fewer than %d commands a second, it cost %.2f", perSecond, rate)
+		}
+	}
+
+	for i, c := range crowds {
+		half := len(c.all) / 2
+		report(t, where[i]+", cancelled one by one", c.cancel(t, c.all[:half], 1))
+		report(t, where[i]+", cancelled by fifties", c.cancel(t, c.all[half:], 50))
+		if err := c.holder.Release(t.Context()); err != nil {
+			t.Errorf("Release should return nil, got %v", err)
+		}
+	}
+	start := time.Now()
+	for _, c := range crowds {
+		redistest.NoLeaks(t, c.own.Server, c.name, ":fence")
+	}
+	d := time.Since(start)
+	t.Logf("nothing is left after %v", d.Round(time.Millisecond))
+	if d > leave {
+		t.Errorf("nothing should be left after %v, it took %v", leave, d)
+	}
+}
+
+// cancel cancels waits, so many at a time, and returns how long each took to
+// return.
+func (c *crowd) cancel(t *testing.T, all []*idler, group int) (took []time.Duration) {
+	t.Helper()
+	for some := range slices.Chunk(all, group) {
+		start := time.Now()
+		for _, i := range some {
+			i.cancel()
+		}
+		for _, i := range some {
+			select {
+			case <-i.over:
+			case <-time.After(time.Minute):
+				t.Fatal("a cancelled wait should return at once, it has not in a minute")
+			}
+			took = append(took, i.ended.Sub(start))
+			if !errors.Is(i.err, context.Canceled) || errors.Is(i.err, redislock.ErrUnavailable) {
+				t.Errorf("a cancelled wait should say so and nothing else, got %v", i.err)
+			}
+		}
+	}
+	return took
+}
+
+// report judges how long cancelled waits took to return: all but a few, for the
+// machine has other things to do.
+func report(t *testing.T, what string, took []time.Duration) {
+	t.Helper()
+	slices.Sort(took)
+	quantile := func(q float64) time.Duration { return took[int(q*float64(len(took)-1))] }
+	t.Logf("%s: median %v, 99 of 100 within %v, longest %v", what, quantile(0.5), quantile(0.99), quantile(1))
+	if quantile(0.5) > atOnce || quantile(0.9) > atOnce {
+		t.Errorf("%s: waits should return within %v, the median is %v, and nine of ten take up to %v",
+			what, atOnce, quantile(0.5), quantile(0.9))
+	}
+}

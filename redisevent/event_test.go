@@ -67,7 +67,7 @@ func TestWaitOnASetEventReturnsAtOnceAndSubscribesToNothing(t *testing.T) {
 		name := redistest.Name(t)
 		change(t, newEvent(t, s.Client(t), name, nil), "Set")
 		e := newEvent(t, client, name, nil)
-		for range 3 {
+		for range 50 {
 			if err := e.Wait(soonCtx(t)); err != nil {
 				t.Fatalf("Wait on a set event should return nil, got %v", err)
 			}
@@ -222,8 +222,13 @@ func TestACancelledWaitLeavesTheOthersWaiting(t *testing.T) {
 
 func TestObserveHearsWhatHappensInOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T, b bubble) {
+		var mu sync.Mutex
 		var heard []redisevent.Observation
-		opts := redisevent.Options{Observe: func(o redisevent.Observation) { heard = append(heard, o) }}
+		opts := redisevent.Options{Observe: func(o redisevent.Observation) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard = append(heard, o)
+		}}
 		w := begin(t, b.client, b.name, opts)
 		time.Sleep(time.Second)
 		b.wire.CutPubSub()
@@ -232,6 +237,8 @@ func TestObserveHearsWhatHappensInOrder(t *testing.T) {
 		w.released(t)
 		time.Sleep(time.Second)
 
+		mu.Lock()
+		defer mu.Unlock()
 		var kinds []redisevent.Kind
 		for _, o := range heard {
 			kinds = append(kinds, o.Kind)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,21 @@ func TestEveryAllowedNameIsAnEventOfItsOwn(t *testing.T) {
 			change(t, e, "Delete")
 		}
 		redistest.NoLeaks(t, s, space)
+	})
+}
+
+func TestKeysAreThoseOfThePackageDoc(t *testing.T) {
+	inBubble(t, func(t *testing.T, b bubble) {
+		e := newEvent(t, b.client, "n:{}%", &redisevent.Options{Namespace: "a:{}%"})
+		change(t, e, "Set")
+		const event = "mh1:a%3A%7B%7D%25:event:{n:%7B%7D%25}"
+		want := []string{event, event + ":asked", event + ":count"}
+		if got := b.m.Keys(); !slices.Equal(got, want) {
+			t.Errorf("the keys should be %q, got %q", want, got)
+		}
+		if ttl := b.m.TTL(event + ":asked"); ttl != 5*time.Minute {
+			t.Errorf("the ids of changes should be kept for 5 min, they are for %v", ttl)
+		}
 	})
 }
 

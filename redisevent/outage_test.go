@@ -101,7 +101,7 @@ func TestAWaitThatEndsWhileRedisCannotBeReachedSaysSo(t *testing.T) {
 							if op == "Wait" {
 								err = e.Wait(ctx)
 							} else {
-								for _, err = range e.Watch(ctx) { //nolint:revive // to the end
+								for _, err = range e.Watch(ctx) {
 								}
 							}
 							done <- err

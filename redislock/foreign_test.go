@@ -1,6 +1,7 @@
 package redislock_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func setNX(t *testing.T, client redis.UniversalClient, name string, ttl time.Dur
 		args = append(args, "PX", ttl.Milliseconds())
 	}
 	err := client.Do(soonCtx(t), args...).Err()
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		t.Fatal(err)
 	}
 	return err == nil

@@ -223,15 +223,3 @@ func (e *ear) hears(t testing.TB, want string) heard {
 	}
 	return got
 }
-
-// hearsNothing is for bubbles, where everything has happened that can.
-func (e *ear) hearsNothing(t testing.TB, why string) {
-	t.Helper()
-	select {
-	case m := <-e.messages:
-		t.Fatalf("%s, so there should be no message, got %+v", why, m)
-	case again := <-e.readies:
-		t.Fatalf("%s, so there should be no confirmation, got one with again=%v", why, again)
-	default:
-	}
-}

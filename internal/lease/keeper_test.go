@@ -113,7 +113,7 @@ func TestALeaseWithoutAnAnswerEndsAtItsDeadline(t *testing.T) {
 		k := keep(ten, ten.TTL, nil)
 		time.Sleep(9*time.Second - 1)
 		k.want(t, seconds(3), nil) // one renewal is under way, and no second one with it
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		k.want(t, seconds(3), seconds(9))
 		time.Sleep(time.Hour)
 		k.want(t, seconds(3), seconds(9))

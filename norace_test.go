@@ -1,0 +1,5 @@
+//go:build !race
+
+package multihost_test
+
+const raceDetector = false

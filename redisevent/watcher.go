@@ -13,6 +13,9 @@ import (
 const (
 	// fallback is the pause between two looks while nothing is heard.
 	fallback = 30 * time.Second
+	// lookPatience is how long a look of those who wait may take before it is sent
+	// again.
+	lookPatience = 3 * time.Second
 	// silent is how long a look may be unanswered before a wait that ends says
 	// that Redis was unavailable.
 	silent = 50 * time.Millisecond
@@ -193,7 +196,7 @@ func (w *watcher) look() {
 		},
 	}
 	if !first {
-		c.Private, c.Patience, c.Attempts = true, time.Second, 1
+		c.Private, c.Patience, c.Attempts = true, lookPatience, 1
 	}
 	w.hub.Go(c)
 }

@@ -33,6 +33,8 @@ type Hold struct {
 func newHold(g *grant, terms *Terms, token uint64) *Hold {
 	h := &Hold{grant: g, terms: terms, token: token, since: clock.Now(), done: make(chan struct{})}
 	if terms.MaxHold > 0 {
+		h.mu.Lock() // the timer may fire before it is kept
+		defer h.mu.Unlock()
 		h.timer = time.AfterFunc(terms.MaxHold, h.outlived)
 	}
 	return h

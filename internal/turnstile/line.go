@@ -25,6 +25,8 @@ const (
 	foreignCheck = time.Second
 	// offer is the longest grant that is handed over.
 	offer = 3 * time.Second
+	// checkPatience is how long a check may take before it is sent again.
+	checkPatience = 3 * time.Second
 	// silent is how long a command may be unanswered before a wait that ends
 	// says that Redis was unavailable.
 	silent = 50 * time.Millisecond

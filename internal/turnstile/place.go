@@ -82,7 +82,7 @@ func (l *Line) check(p *place) {
 	}
 	p.calling, p.again, p.called = true, false, clock.Now()
 	l.hub.Go(&hub.Call{
-		Script: checkScript, Keys: l.keys, Private: true, Patience: time.Second,
+		Script: checkScript, Keys: l.keys, Private: true, Patience: checkPatience,
 		Args: l.standArgs(p.ticket, p.terms, l.waiters.Len()),
 		Done: func(r hub.Reply) {
 			l.mu.Lock()

@@ -74,6 +74,11 @@ func decodeStanding(v any) (standing, error) {
 		if len(a) != 4 {
 			return standing{}, errReply
 		}
+		if ttl, ok := a[3].(int64); ok && ttl < 0 || a[1] == nil {
+			// It ended while the script ran, which takes a server whose clock does
+			// not stand still meanwhile.
+			return standing{status: unknown}, nil
+		}
 		first, ok1 := token(a[1])
 		last, ok2 := token(a[2])
 		ttl, ok3 := a[3].(int64)

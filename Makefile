@@ -12,7 +12,7 @@ TOOLS ?= $(shell $(GO) env GOPATH)/bin
 LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test race vet lint linter fmt fuzz cross demo tidy ci
+.PHONY: help all build test race mutants vet lint linter fmt fuzz cross demo tidy ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: ## run the tests, on every server there is
 
 race: ## run the tests with the race detector
 	$(GO) test -race -timeout $(TIMEOUT) ./...
+
+mutants: ## take out the code of each safety point and expect its test to fail
+	MULTIHOST_MUTANTS=1 $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestEverySafetyPointIsTested$$' ./internal/turnstile
 
 vet: ## run go vet
 	$(GO) vet ./...

@@ -14,7 +14,7 @@ import (
 
 // breakable is a TTL with a third that can be waited for: a holder whose
 // process listens to nothing hears of Break at its next renewal.
-var breakable = &redislock.Options{TTL: 2 * short}
+var breakable = &redislock.Options{TTL: 6 * brief}
 
 func TestBreakEndsALivingHolder(t *testing.T) {
 	t.Parallel()
@@ -61,7 +61,7 @@ func TestBreakOfADeadHolderReturnsWhenItsLeaseHasEnded(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		w := redistest.NewWire(t)
-		h := take(t, newLock(t, s.Client(t, w.Through), name, &redislock.Options{TTL: short}))
+		h := take(t, newLock(t, s.Client(t, w.Through), name, &redislock.Options{TTL: 3 * brief}))
 		token := h.Token()
 		w.Partition()
 		l := newLock(t, s.Client(t), name, nil)
@@ -140,7 +140,7 @@ func TestBreakOfATurnThatWasPassedOnHarmsNobody(t *testing.T) {
 		client := s.Client(t)
 		before := take(t, newLock(t, client, name, unhurried))
 		var heard journal
-		l := newLock(t, s.Client(t), name, &redislock.Options{TTL: breakable.TTL, Observe: heard.note})
+		l := newLock(t, s.Client(t), name, &redislock.Options{TTL: short, Observe: heard.note})
 		first := begin(t, l)
 		heard.awaitKind(t, redislock.Waiting, 1)
 		second := begin(t, l)

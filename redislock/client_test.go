@@ -129,7 +129,7 @@ func TestAnOccupiedPoolKeepsNothingUp(t *testing.T) {
 				name := redistest.Name(t)
 				direct := s.Client(t)
 				client := s.Client(t, func(o *redis.UniversalOptions) { o.PoolSize = 1 })
-				l := newLock(t, client, name, &redislock.Options{TTL: 2 * short})
+				l := newLock(t, client, name, &redislock.Options{TTL: short})
 				var h *redislock.Lease
 				if used == "held" {
 					h = take(t, l)
@@ -204,7 +204,7 @@ func TestForgottenScriptsAreSentAgain(t *testing.T) {
 		flush := func() {
 			eachNode(t, client, func(ctx context.Context, node *redis.Client) error { return node.ScriptFlush(ctx).Err() })
 		}
-		l, other := newLock(t, s.Client(t), name, &redislock.Options{TTL: 2 * short}), newLock(t, client, name, unhurried)
+		l, other := newLock(t, s.Client(t), name, &redislock.Options{TTL: short}), newLock(t, client, name, unhurried)
 		flush()
 		h := take(t, l)
 		flush()
@@ -235,11 +235,13 @@ func TestFullMemoryDoesNotKeepALockFromBeingGivenBack(t *testing.T) {
 	name := redistest.Name(t)
 	client := own.Client(t)
 	// Locks that are held, awaited by another process, and awaited inside one.
-	alone := take(t, newLock(t, client, name+"alone", &redislock.Options{TTL: 2 * short}))
+	alone := take(t, newLock(t, client, name+"alone", &redislock.Options{TTL: short}))
 	h := take(t, newLock(t, client, name, unhurried))
 	var heard journal
-	l := newLock(t, own.Client(t), name, &redislock.Options{TTL: 2 * short, Observe: heard.note})
-	line := []*attempt{begin(t, l), begin(t, newLock(t, own.Client(t), name, unhurried))}
+	l := newLock(t, own.Client(t), name, &redislock.Options{TTL: short, Observe: heard.note})
+	line := []*attempt{begin(t, l)}
+	awaitLine(t, client, name, 1)
+	line = append(line, begin(t, newLock(t, own.Client(t), name, unhurried)))
 	awaitLine(t, client, name, 2)
 	gaveUp := begin(t, newLock(t, own.Client(t), name, unhurried))
 	awaitLine(t, client, name, 3)

@@ -150,7 +150,7 @@ func TestAWaitGoesOnWhenAnotherProgramWasFaster(t *testing.T) {
 		h := take(t, newLock(t, client, name, unhurried))
 		waiter := begin(t, newLock(t, s.Client(t), name, unhurried))
 		awaitLine(t, client, name, 1)
-		if err := client.Set(soonCtx(t), key(name, ""), "somebody", 2*short).Err(); err != nil {
+		if err := client.Set(soonCtx(t), key(name, ""), "somebody", time.Minute).Err(); err != nil {
 			t.Fatal(err)
 		}
 		wantErr(t, "Release of a lock that another program has now", h.Release(soonCtx(t)), redislock.ErrLost)

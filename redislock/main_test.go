@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	// Tests that wait for the end of a lease run side by side: they need no
 	// processor. Those that look for leaks run before, one after another.
 	flag.Parse()
-	_ = flag.Set("test.parallel", "4")
+	_ = flag.Set("test.parallel", "8")
 	redistest.Main(m)
 }
 

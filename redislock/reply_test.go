@@ -140,7 +140,7 @@ func TestALostReplyToACheckThatWasGrantedChangesNothing(t *testing.T) {
 	t.Parallel()
 	eachSite(t, func(t *testing.T, s site) {
 		checked := s.w.Watch(script(t, "check"))
-		setNX(t, s.direct, s.name, brief) // a holder that gives nothing back
+		setNX(t, s.direct, s.name, 6*brief) // a holder that gives nothing back
 		waiter := begin(t, newLock(t, s.through, s.name, unhurried))
 		checked.AwaitReply(t) // the one that every new subscription sends
 		lost := s.w.DropReply(script(t, "check"))
@@ -253,7 +253,7 @@ func TestAnAcquireThatArrivesAfterItWasGivenUpTakesNothing(t *testing.T) {
 }
 
 // lookingAgain is how long a place stands unchecked at most.
-const lookingAgain = 20 * time.Second
+const lookingAgain = 30 * time.Second
 
 func TestALostGrantMessageOnlyCostsTime(t *testing.T) {
 	redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {

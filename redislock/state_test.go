@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/multihost/multihost/internal/redistest"
 	"github.com/multihost/multihost/redislock"
 )
@@ -127,24 +130,23 @@ func TestDeleteRemovesWhatAFreeLockKeeps(t *testing.T) {
 }
 
 func TestDeleteDoesNotEndAWait(t *testing.T) {
-	t.Parallel()
-	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
-		name := redistest.Name(t)
-		client := s.Client(t)
-		h := take(t, newLock(t, client, name, &redislock.Options{TTL: brief, NoRenew: true}))
-		w := redistest.NewWire(t)
-		through := s.Client(t, w.Through)
-		checked := w.Watch(redistest.Nth(2, redistest.Has(key(name, "places"))))
-		waiter := begin(t, newLock(t, through, name, unhurried))
-		checked.AwaitReply(t) // the look that follows every subscription
-		awaitLine(t, client, name, 1)
-		if err := client.Del(soonCtx(t), key(name, ""), key(name, "holder")).Err(); err != nil {
+	redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
+		l := newLock(t, client, "x", unhurried)
+		h := take(t, l)
+		waiter := begin(t, newLock(t, redistest.BubbleClient(t, m), "x", unhurried))
+		time.Sleep(time.Second)
+		if err := client.Del(soonCtx(t), key("x", ""), key("x", "holder")).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := newLock(t, client, name, nil).Delete(soonCtx(t)); err != nil {
+		if err := l.Delete(soonCtx(t)); err != nil {
 			t.Fatalf("Delete of a free lock should return nil, got %v", err)
 		}
-		release(t, waiter.granted(t)) // it stands in line again when it looks
+		start := time.Now()
+		<-waiter.over // it stands in line again when it looks
+		if took := time.Since(start); took > lookingAgain {
+			t.Errorf("a wait should notice within %v that its place is gone, it took %v", lookingAgain, took)
+		}
+		release(t, waiter.granted(t))
 		wantLost(t, h)
 	})
 }

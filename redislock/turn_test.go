@@ -248,10 +248,10 @@ func TestNegativeLocalHandoffsNeverPassesOn(t *testing.T) {
 // What one Lock may be passed is what it would have asked for itself.
 func TestALeaseIsNotPassedOnToOtherTerms(t *testing.T) {
 	redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
-		short := newLock(t, client, "x", &redislock.Options{TTL: 5 * time.Second})
+		quick := newLock(t, client, "x", &redislock.Options{TTL: 5 * time.Second})
 		long := newLock(t, client, "x", &redislock.Options{TTL: time.Hour})
 		h := take(t, long)
-		waiter := begin(t, short)
+		waiter := begin(t, quick)
 		time.Sleep(time.Second)
 		release(t, h)
 		h = waiter.granted(t)

@@ -31,6 +31,32 @@ func TestPatienceBoundsTheWaitForAReply(t *testing.T) {
 	}
 }
 
+// A renewal of a short lease gives up after milliseconds; whoever travels with
+// it has more time.
+func TestAnImpatientCallDoesNotCutShortTheOthersOfItsPipeline(t *testing.T) {
+	inBubble(t, func(t *testing.T, b bubble) {
+		send(t, b.hub, &Call{Args: []any{"PING"}, Private: true})
+		first := b.wire.HoldReply(redistest.Is("get"))
+		busy := begin(b.hub, &Call{Args: []any{"GET", b.key}, Private: true})
+		first.Await(t)
+		slow := b.wire.HoldReply(redistest.Is("echo"))
+		patient := begin(b.hub, &Call{Args: []any{"ECHO", "x"}, Private: true, Patience: time.Second})
+		impatient := begin(b.hub, &Call{Args: []any{"ECHO", "y"}, Private: true, Patience: 20 * time.Millisecond})
+		time.Sleep(time.Millisecond)
+		first.Release() // the two go out together
+		slow.Await(t)
+		time.Sleep(100 * time.Millisecond)
+		slow.Release()
+		if r := await(t, busy, "the outcome"); r.Err != nil {
+			t.Errorf("the call before them should succeed, got %+v", r)
+		}
+		wantErr(t, "a call that waits 20 ms of 100", await(t, impatient, "the outcome").Err, ErrUnavailable)
+		if r := await(t, patient, "the outcome"); r.Err != nil {
+			t.Errorf("a call that waits up to a second should be answered after 100 ms, got %+v", r)
+		}
+	})
+}
+
 // A client may have been told to wait for ever; the hub does not.
 func TestAnAttemptEndsWhateverTheClientsTimeouts(t *testing.T) {
 	for _, private := range []bool{false, true} {

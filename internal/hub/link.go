@@ -146,7 +146,7 @@ func (l *link) direct(c *Call) {
 func (l *link) drain() {
 	for {
 		l.mu.Lock()
-		n := min(len(l.queue), maxBatch)
+		n := pipeline(l.queue)
 		if n == 0 {
 			l.senders--
 			l.mu.Unlock()
@@ -160,6 +160,19 @@ func (l *link) drain() {
 		l.mu.Unlock()
 		l.exec(batch)
 	}
+}
+
+// pipeline is how many calls of the queue go together: those whose patience is
+// alike, because the least patient one ends the wait for all.
+func pipeline(queue []*Call) int {
+	n := 0
+	for n < min(len(queue), maxBatch) {
+		if least := queue[0].Patience; queue[n].Patience < least/2 || queue[n].Patience > 2*least {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 func (l *link) exec(batch []*Call) {

@@ -40,6 +40,15 @@ func script(t testing.TB, verb string) redistest.Match {
 	return redistest.All(redistest.Is("evalsha"), redistest.Has(hex.EncodeToString(sum[:])))
 }
 
+// load makes the scripts known to the server, so that each call is one command.
+func load(t *testing.T, client redis.UniversalClient) {
+	for _, verb := range []string{"join", "check", "release", "renew", "break", "state", "delete"} {
+		eachNode(t, client, func(ctx context.Context, node *redis.Client) error {
+			return node.ScriptLoad(ctx, source(t, verb)).Err()
+		})
+	}
+}
+
 // A site is where something gets lost between one process and its server; the
 // others are connected directly.
 type site struct {
@@ -52,13 +61,6 @@ type site struct {
 // eachSite runs a behaviour on every server, and on miniredis in a bubble.
 func eachSite(t *testing.T, behave func(t *testing.T, s site)) {
 	t.Helper()
-	load := func(t *testing.T, c redis.UniversalClient) {
-		for _, verb := range []string{"join", "check", "release", "renew", "break", "state", "delete"} {
-			eachNode(t, c, func(ctx context.Context, node *redis.Client) error {
-				return node.ScriptLoad(ctx, source(t, verb)).Err()
-			})
-		}
-	}
 	t.Run("bubble", func(t *testing.T) {
 		redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
 			w := redistest.NewWire(t)
@@ -308,6 +310,30 @@ func TestALateGrantMessageIsNotTrusted(t *testing.T) {
 			release(t, h)
 			time.Sleep(time.Minute)
 		}
+	})
+}
+
+// Who waits is told when a released lock will have rested (MinHold). The answer
+// to a check that was sent before knows nothing of that.
+func TestAnOlderAnswerDoesNotMakeAWaiterForgetWhenToLook(t *testing.T) {
+	redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
+		w := redistest.NewWire(t)
+		theirs := redistest.BubbleClient(t, m, w.ThroughBubble)
+		load(t, client)
+		const minHold = 5 * time.Second
+		h := take(t, newLock(t, client, "x", &redislock.Options{TTL: time.Minute, MinHold: minHold}))
+		start := time.Now()
+		old := w.HoldReply(script(t, "check"))
+		waiter := begin(t, newLock(t, theirs, "x", unhurried))
+		old.Await(t)
+		release(t, h)
+		time.Sleep(100 * time.Millisecond) // the message is heard
+		old.Release()
+		<-waiter.over
+		if took := time.Since(start); took > minHold+100*time.Millisecond {
+			t.Errorf("the lock should be taken when its MinHold of %v is over, it took %v", minHold, took)
+		}
+		release(t, waiter.granted(t))
 	})
 }
 

@@ -71,6 +71,17 @@ func (f *feed) all() []*Topic {
 	return slices.Collect(maps.Values(f.topics))
 }
 
+// tellIfClosed has those who wait look if the user has closed the client: then
+// they are told.
+func (f *feed) tellIfClosed() {
+	topics := f.all()
+	if len(topics) > 0 && f.link.closedByUser(topics[0].channel) {
+		for _, t := range topics {
+			t.ready(true)
+		}
+	}
+}
+
 // redial ends the present connection; run makes the next.
 func (f *feed) redial() {
 	f.mu.Lock()
@@ -122,6 +133,7 @@ func (f *feed) run() {
 		}
 		f.mu.Unlock()
 		w.close()
+		f.tellIfClosed()
 		if failures++; answered {
 			failures = 0
 		}

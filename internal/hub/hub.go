@@ -104,6 +104,10 @@ func Use(client, control redis.UniversalClient) *Hub {
 	return h
 }
 
+// Reuse is Use with the hub's clients: the hub itself, unless it was forgotten
+// meanwhile.
+func (h *Hub) Reuse() *Hub { return Use(h.id.client, h.id.control) }
+
 // Again counts one more use of a hub that is in use already.
 func (h *Hub) Again() {
 	registry.mu.Lock()
@@ -250,6 +254,9 @@ func (l *link) closedByUser(key string) bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	node := l.node
+	if c, ok := l.hub.id.control.(*redis.Client); ok {
+		node = c // it does all the work
+	}
 	if c := l.hub.cluster; c != nil {
 		// A node that has left the cluster is closed too: ask who is in charge.
 		var err error

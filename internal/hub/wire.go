@@ -175,13 +175,7 @@ func (w *wire) tick() {
 	}
 	w.timer.Reset(beat)
 	w.feed.mu.Unlock()
-	topics := w.feed.all()
-	if len(topics) > 0 && w.feed.link.closedByUser(topics[0].channel) {
-		// Those who wait look, and are told.
-		for _, t := range topics {
-			t.ready(true)
-		}
-	}
+	w.feed.tellIfClosed()
 }
 
 // read hands on what comes until the connection ends. It reports whether

@@ -109,7 +109,7 @@ func (k *Keeper) Renewed(sent time.Time, ttl time.Duration) {
 	if d := k.terms.Deadline(sent, ttl); d.After(k.deadline) && !k.terms.NoRenew {
 		k.deadline = d
 	}
-	k.next = sent.Add(k.terms.TTL / 3)
+	k.next = sent.Add(min(ttl, k.terms.TTL) / 3)
 	k.timer.Reset(k.wait())
 }
 

@@ -128,12 +128,11 @@ func (h *Hold) end(err error) bool {
 // its TTL, or until the holder calls Release: what it still does has that long
 // to stop.
 func (h *Hold) outlived() {
+	h.setResting(true)
 	if !h.end(lease.ErrLost) {
+		h.setResting(false) // it was over
 		return
 	}
-	h.mu.Lock()
-	h.resting = true
-	h.mu.Unlock()
 	g := h.grant
 	l := g.line
 	l.mu.Lock()
@@ -145,6 +144,12 @@ func (h *Hold) outlived() {
 	delete(l.grants, g.ticket)
 	l.unuse()
 	l.step()
+}
+
+func (h *Hold) setResting(resting bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.resting = resting && h.err == nil
 }
 
 // Abandon stops the renewal of a turn that nobody can give back any more.
@@ -170,9 +175,10 @@ func (h *Hold) Release(context.Context) error {
 		defer h.mu.Unlock()
 		if h.resting {
 			h.resting = false
-			l := h.grant.line
-			l.use()
-			l.withdraw(h.grant.ticket, true, h.terms.TTL)
+			// The hub may have been forgotten since.
+			old := h.grant.line
+			l := Open(old.hub.Reuse(), old.object)
+			l.withdrawFor(h.grant.ticket, true, h.terms.TTL, max(h.terms.MinHold-clock.Since(h.since), 0))
 			l.unuse()
 		}
 		return h.err

@@ -161,7 +161,13 @@ func (l *Line) grantCame(ticket string, s standing, after time.Time) bool {
 func (l *Line) lookIn(ticket string, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p := l.place; p != nil && p.ticket == ticket && clock.Until(p.due) > d {
+	p := l.place
+	if p == nil || p.ticket != ticket {
+		return
+	}
+	if p.calling {
+		p.again = true // its answer may be older
+	} else if clock.Until(p.due) > d {
 		l.checkIn(p, d+time.Millisecond)
 	}
 }

@@ -290,10 +290,14 @@ func (l *Line) first() *waiter {
 // fail ends the waits that an error ends: all, or those which Redis has not
 // yet put in line. Called with mu.
 func (l *Line) fail(err error, all bool) {
+	l.failIf(err, func(w *waiter) bool { return all || !w.standing })
+}
+
+func (l *Line) failIf(err error, ends func(*waiter) bool) {
 	for e := l.waiters.Front(); e != nil; {
 		w := e.Value.(*waiter)
 		e = e.Next()
-		if all || !w.standing {
+		if ends(w) {
 			l.remove(w)
 			w.outcome <- outcome{err: err}
 		}
@@ -308,11 +312,16 @@ func (l *Line) standArgs(ticket string, t *Terms, count int) []any {
 // withdraw leaves the line, or gives back what the ticket may have become, in
 // the background. lapse is how long after that it would have ended by itself.
 func (l *Line) withdraw(ticket string, ambiguous bool, lapse time.Duration) {
+	l.withdrawFor(ticket, ambiguous, lapse, 0)
+}
+
+// withdrawFor is withdraw of a lock that rests before it is free.
+func (l *Line) withdrawFor(ticket string, ambiguous bool, lapse, rest time.Duration) {
 	l.use()
 	l.hub.Go(&hub.Call{
 		Script: releaseScript, Keys: l.keys, Private: true, AfterClose: true,
 		Attempts: manyAttempts, Until: clock.Now().Add(max(lapse, leastCleanup)),
-		Args: []any{ticket, "", 0, flag(ambiguous), "", l.channel},
+		Args: []any{ticket, "", ms(rest), flag(ambiguous), "", l.channel},
 		Done: func(hub.Reply) { l.unuse() },
 	})
 }

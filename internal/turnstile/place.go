@@ -110,8 +110,12 @@ func (l *Line) answered(p *place, r hub.Reply) {
 func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 	if p.gone {
 		// Withdrawn, or granted by a message that was faster than the answer.
-		if g := l.grants[p.ticket]; g != nil && err == nil && s.status == granted {
-			g.keeper.Renewed(sent, s.ttl)
+		if err == nil && s.status == granted {
+			if g := l.grants[p.ticket]; g != nil {
+				g.keeper.Renewed(sent, s.ttl)
+			} else {
+				l.withdraw(p.ticket, true, p.terms.TTL)
+			}
 		}
 		return
 	}
@@ -201,6 +205,9 @@ func (l *Line) settleWaiting(p *place, s standing, sent time.Time) {
 }
 
 func (l *Line) settleGrant(p *place, s standing, sent time.Time, how How) {
+	if p.calling && !p.standing {
+		p.ambiguous = true // a message was faster than the join's answer, and the join may be repeated
+	}
 	w := l.first()
 	deadline := p.terms.Deadline(sent, s.ttl)
 	if w != nil && clock.Until(deadline) <= 0 {
@@ -232,8 +239,10 @@ func (l *Line) tooLate(p *place, sent time.Time) {
 	l.late++
 	if l.late == lateGrants {
 		l.late = 0
-		l.fail(fmt.Errorf("%w: it takes %v to answer, which leaves nothing of a TTL of %v with a Margin of %v",
-			hub.ErrUnavailable, clock.Since(sent).Round(time.Millisecond), p.terms.TTL, p.terms.Margin), true)
+		took := clock.Since(sent)
+		l.failIf(fmt.Errorf("%w: it takes %v to answer, which leaves nothing of a TTL of %v with a Margin of %v",
+			hub.ErrUnavailable, took.Round(time.Millisecond), p.terms.TTL, p.terms.Margin),
+			func(w *waiter) bool { return w.terms.TTL-w.terms.Margin <= took })
 	}
 	l.drop(p, true)
 	l.step()

@@ -65,6 +65,8 @@ func (l *Line) join() {
 			defer l.mu.Unlock()
 			if r.Attempts > 1 {
 				p.ambiguous = true
+			} else if g := l.grants[p.ticket]; g != nil && r.Err == nil {
+				g.ambiguous = false // overtaken by its grant, but sent only once
 			}
 			l.answered(p, r)
 		},

@@ -116,7 +116,7 @@ func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 			if g := l.grants[p.ticket]; g != nil {
 				g.keeper.Renewed(sent, s.ttl)
 			} else {
-				l.withdraw(p.ticket, true, p.terms.TTL)
+				l.withdraw(p.ticket, p.ambiguous, p.terms.TTL) // given back since, or never ours to hold
 			}
 		}
 		return

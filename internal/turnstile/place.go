@@ -112,12 +112,8 @@ func (l *Line) answered(p *place, r hub.Reply) {
 func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 	if p.gone {
 		// Withdrawn, or granted by a message that was faster than the answer.
-		if err == nil && s.status == granted {
-			if g := l.grants[p.ticket]; g != nil {
-				g.keeper.Renewed(sent, s.ttl)
-			} else {
-				l.withdraw(p.ticket, p.ambiguous, p.terms.TTL) // given back since, or never ours to hold
-			}
+		if g := l.grants[p.ticket]; g != nil && err == nil && s.status == granted {
+			g.keeper.Renewed(sent, s.ttl)
 		}
 		return
 	}

@@ -12,8 +12,12 @@
 //
 //   - Wait returns if the event is set, or was set or pulsed after Wait had begun
 //     to wait, even if it was cleared again at once and every message about it
-//     was lost. It returns in no other case but an error.
+//     was lost. It returns in no other case but an error. What the end of a TTL,
+//     or Delete, has removed before a waiter without messages could look leaves
+//     no trace: the TTL should be longer than the fallback, see Failure.
 //   - A change whose command is repeated because its reply was lost happens once.
+//     Delete forgets what was asked for: a Set that is repeated after it is a new
+//     one.
 //   - A wait costs nothing while it waits: no polling, and one subscription per
 //     process however many goroutines wait.
 //   - A cancelled wait returns within milliseconds and leaves nothing behind.

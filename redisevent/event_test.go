@@ -16,6 +16,7 @@ import (
 )
 
 func TestEachChangeCountsOnceAndWhatIsSoAlreadyIsNone(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		e := newEvent(t, s.Client(t), name, nil)
@@ -52,6 +53,7 @@ func TestEachChangeCountsOnceAndWhatIsSoAlreadyIsNone(t *testing.T) {
 }
 
 func TestDeleteLeavesNothing(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		e := newEvent(t, s.Client(t), name, nil)
@@ -61,6 +63,7 @@ func TestDeleteLeavesNothing(t *testing.T) {
 }
 
 func TestWaitOnASetEventReturnsAtOnceAndSubscribesToNothing(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		wire := redistest.NewWire(t)
 		client := s.Client(t, wire.Through)
@@ -77,13 +80,14 @@ func TestWaitOnASetEventReturnsAtOnceAndSubscribesToNothing(t *testing.T) {
 			t.Errorf("Wait on a set event should subscribe to nothing, it did %d times", n)
 		}
 		// A cluster client has connections of its own, to learn of the nodes.
-		if n := wire.Conns(); n != 1 && !s.Cluster {
-			t.Errorf("Wait on a set event should make do with the client's connection, there are %d", n)
+		if n := wire.Conns(); n > 2 && !s.Cluster {
+			t.Errorf("Wait on a set event should make do with the client's connection and the one for calls that come often, there are %d", n)
 		}
 	})
 }
 
 func TestManyWaitsAtOnceOnASetEventAllReturn(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client := s.Client(t)
 		e := newEvent(t, client, redistest.Name(t), nil)
@@ -103,6 +107,7 @@ func TestManyWaitsAtOnceOnASetEventAllReturn(t *testing.T) {
 // threading.Event's rule: who waits when the event is set is released, however
 // short it is set.
 func TestEveryoneWhoWaitsInEveryProcessIsReleased(t *testing.T) {
+	t.Parallel()
 	const processes, each = 4, 25
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		common := redistest.Name(t)
@@ -140,6 +145,7 @@ func TestEveryoneWhoWaitsInEveryProcessIsReleased(t *testing.T) {
 }
 
 func TestTheProcessThatReleasesIsReleasedToo(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		for how, ops := range releases {
@@ -154,6 +160,7 @@ func TestTheProcessThatReleasesIsReleasedToo(t *testing.T) {
 }
 
 func TestAWaitThatBeginsAfterClearWaitsForTheNextSet(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		client, setter := s.Client(t), newEvent(t, s.Client(t), name, nil)
@@ -171,6 +178,7 @@ func TestAWaitThatBeginsAfterClearWaitsForTheNextSet(t *testing.T) {
 }
 
 func TestACancelledWaitSaysSoAndNothingElse(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		err := begin(t, client, name).ended(t)
@@ -209,6 +217,7 @@ func TestACallWithAnEndedCtxSendsNothing(t *testing.T) {
 }
 
 func TestACancelledWaitLeavesTheOthersWaiting(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		a, b := begin(t, client, name), begin(t, client, name)
@@ -257,6 +266,7 @@ func TestObserveHearsWhatHappensInOrder(t *testing.T) {
 }
 
 func TestOneEventIsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		e := newEvent(t, s.Client(t), redistest.Name(t), nil)
 		var all sync.WaitGroup

@@ -32,6 +32,7 @@ func TestWhoWaitsIsReleasedByTheFallbackWhenEveryMessageIsLost(t *testing.T) {
 }
 
 func TestWhoWaitsIsReleasedByTheNextSubscriptionWhenMessagesAreLost(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		common := redistest.Name(t)
 		for how, ops := range releases {
@@ -54,6 +55,7 @@ func TestWhoWaitsIsReleasedByTheNextSubscriptionWhenMessagesAreLost(t *testing.T
 }
 
 func TestNoSetIsMissedThatHappensWhileTheClientIsCutOff(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		for how, ops := range releases {
 			t.Run(how, func(t *testing.T) {
@@ -121,6 +123,7 @@ func TestNoSetIsMissedWhenTheConnectionBreaksAtAnyStep(t *testing.T) {
 }
 
 func TestAChangeWhoseReplyIsLostHappensOnceAndSucceeds(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		warm(t, s.Client(t))
 		for op, want := range map[string]redisevent.State{
@@ -142,6 +145,7 @@ func TestAChangeWhoseReplyIsLostHappensOnceAndSucceeds(t *testing.T) {
 }
 
 func TestARepeatedSetDoesNotUndoTheClearInBetween(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		warm(t, s.Client(t))
 		wire := redistest.NewWire(t)
@@ -163,6 +167,7 @@ func TestARepeatedSetDoesNotUndoTheClearInBetween(t *testing.T) {
 }
 
 func TestASetThatArrivesLateDoesNotUndoTheClearInBetween(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		warm(t, s.Client(t))
 		wire := redistest.NewWire(t)
@@ -184,6 +189,7 @@ func TestASetThatArrivesLateDoesNotUndoTheClearInBetween(t *testing.T) {
 }
 
 func TestARepeatedPulseReleasesNobodyWhoBeganToWaitInBetween(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		warm(t, s.Client(t))
 		wire := redistest.NewWire(t)
@@ -209,6 +215,7 @@ func TestARepeatedPulseReleasesNobodyWhoBeganToWaitInBetween(t *testing.T) {
 }
 
 func TestARepeatedDeleteDoesNotUndoTheSetInBetween(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		warm(t, s.Client(t))
 		wire := redistest.NewWire(t)
@@ -231,6 +238,7 @@ func TestARepeatedDeleteDoesNotUndoTheSetInBetween(t *testing.T) {
 }
 
 func TestAChangeThatIsNeverAnsweredHasAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		for _, op := range append(changes, "Delete") {
 			wire := redistest.NewWire(t)
@@ -248,6 +256,7 @@ func TestAChangeThatIsNeverAnsweredHasAnUnknownOutcome(t *testing.T) {
 }
 
 func TestAChangeThatNeverLeftIsNotOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		wire := redistest.NewWire(t)
 		client := s.Client(t, wire.Through, hasty)
@@ -261,6 +270,7 @@ func TestAChangeThatNeverLeftIsNotOfUnknownOutcome(t *testing.T) {
 }
 
 func TestAChangeCancelledOnItsWayHasAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		warm(t, s.Client(t))
 		for _, op := range append(changes, "Delete") {
@@ -282,6 +292,7 @@ func TestAChangeCancelledOnItsWayHasAnUnknownOutcome(t *testing.T) {
 }
 
 func TestALookWhoseReplyIsLostIsRepeated(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		warm(t, s.Client(t))
 		wire := redistest.NewWire(t)

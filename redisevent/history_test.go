@@ -115,6 +115,7 @@ func (x *mix) change(t *testing.T, id int, e *redisevent.Event, what int) {
 }
 
 func TestARandomMixFromSeveralProcessesIsThatOfAnEvent(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		x := &mix{name: redistest.Name(t), waits: 25, deletes: true}
 		for range 4 {
@@ -128,6 +129,7 @@ func TestARandomMixFromSeveralProcessesIsThatOfAnEvent(t *testing.T) {
 }
 
 func TestARandomMixStaysThatOfAnEventWhileMessagesAreLost(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		x := &mix{name: redistest.Name(t), waits: 10}
 		wire := redistest.NewWire(t)
@@ -147,6 +149,7 @@ func TestARandomMixStaysThatOfAnEventWhileMessagesAreLost(t *testing.T) {
 }
 
 func TestARandomMixStaysThatOfAnEventWhileConnectionsAreCut(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		x := &mix{name: redistest.Name(t), waits: 10}
 		wire := redistest.NewWire(t)

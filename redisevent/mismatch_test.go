@@ -38,6 +38,7 @@ var foreign = []struct {
 }
 
 func TestWhatIsNoEventIsAMismatchAndStaysAsItIs(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client := s.Client(t)
 		for _, f := range foreign {

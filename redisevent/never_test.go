@@ -137,6 +137,7 @@ func TestAMessageAloneReleasesNobody(t *testing.T) {
 }
 
 func TestAWaitSurvivesTheEndOfItsTTLAndEndsWithTheNextSet(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		short := newEvent(t, client, name, &redisevent.Options{TTL: 30 * time.Millisecond})
@@ -153,6 +154,7 @@ func TestAWaitSurvivesTheEndOfItsTTLAndEndsWithTheNextSet(t *testing.T) {
 }
 
 func TestAWaitSurvivesDelete(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		e := newEvent(t, s.Client(t), name, nil)

@@ -90,6 +90,7 @@ var awkwardNames = []string{
 }
 
 func TestEveryAllowedNameIsAnEventOfItsOwn(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, other := s.Client(t), s.Client(t)
 		space := redistest.Name(t)
@@ -126,6 +127,7 @@ func TestKeysAreThoseOfThePackageDoc(t *testing.T) {
 }
 
 func TestNamespacesKeepEventsOfOneNameApart(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		spaces := []string{"", "a", "b", "a:event", "a%3A", "{a}", name}
@@ -155,6 +157,7 @@ func TestNamespacesKeepEventsOfOneNameApart(t *testing.T) {
 }
 
 func TestDatabasesKeepEventsOfOneNameApart(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		s.SkipOn(t, s.Cluster, "a cluster has but one database")
 		in := func(db int) redis.UniversalClient {
@@ -179,6 +182,7 @@ func TestDatabasesKeepEventsOfOneNameApart(t *testing.T) {
 }
 
 func TestAnEventEndsAfterItsTTL(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		client := s.Client(t)
@@ -231,6 +235,7 @@ func TestTTLsAreRoundedUpToAMillisecond(t *testing.T) {
 
 // What redistest.Each gives speaks RESP3.
 func TestClientsThatSpeakRESP2Work(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		wire := redistest.NewWire(t)
@@ -252,6 +257,7 @@ func TestClientsThatSpeakRESP2Work(t *testing.T) {
 }
 
 func TestAControlClientCarriesWaitsAndSubscriptions(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		s.SkipOn(t, s.Cluster, "a cluster client needs no ControlClient")
 		users, controls := redistest.NewWire(t), redistest.NewWire(t)
@@ -280,6 +286,7 @@ func TestAControlClientCarriesWaitsAndSubscriptions(t *testing.T) {
 
 // A program may wrap its client, to count or to log.
 func TestClientsOfAProgramsOwnTypeWork(t *testing.T) {
+	t.Parallel()
 	type embeds struct{ *redis.Client }
 	type embedsCluster struct{ *redis.ClusterClient }
 	type hides struct{ redis.UniversalClient }

@@ -137,6 +137,7 @@ func TestAWaitThatEndsAfterAnOutageSaysNothingOfIt(t *testing.T) {
 }
 
 func TestAFirstLookWithoutAServerSaysUnavailable(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		wire := redistest.NewWire(t)
 		client := s.Client(t, wire.Through, hasty)
@@ -230,6 +231,7 @@ func TestWaitsOfManyClientsSurviveASilentServer(t *testing.T) {
 }
 
 func TestEveryMethodOfAClosedClientSaysSo(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		for _, used := range []bool{false, true} {
 			client, name := s.Client(t), redistest.Name(t)
@@ -249,6 +251,7 @@ func TestEveryMethodOfAClosedClientSaysSo(t *testing.T) {
 
 // Otherwise the private connection would keep it waiting for ever.
 func TestAWaitEndsWhenItsClientIsClosed(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		var all sync.WaitGroup

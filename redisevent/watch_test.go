@@ -70,6 +70,7 @@ func (v *view) ended(t testing.TB) error {
 }
 
 func TestWatchYieldsThePresentStateAndThenEachChange(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		e := newEvent(t, s.Client(t), name, nil)
@@ -117,6 +118,7 @@ func TestASlowWatchSeesTheLatestAndAJump(t *testing.T) {
 }
 
 func TestLeavingAWatchLeaksNothing(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		client, name := s.Client(t), redistest.Name(t)
 		e := newEvent(t, client, name, nil)
@@ -139,6 +141,7 @@ func TestLeavingAWatchLeaksNothing(t *testing.T) {
 }
 
 func TestOneWatchCanBeRangedOverTwice(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		e := newEvent(t, s.Client(t), redistest.Name(t), nil)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -223,6 +226,7 @@ func TestWatchSeesDelete(t *testing.T) {
 }
 
 func TestWatchGoesOnAfterTheConnectionWasLost(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		wire := redistest.NewWire(t)
 		name := redistest.Name(t)
@@ -316,6 +320,7 @@ func TestWatchEndsWithItsCtxHoweverOftenTheEventChanges(t *testing.T) {
 }
 
 func TestWatchAndWaitOfOneProcessShareASubscription(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		wire := redistest.NewWire(t)
 		name := redistest.Name(t)
@@ -341,6 +346,7 @@ func TestWatchAndWaitOfOneProcessShareASubscription(t *testing.T) {
 // Values that Watch yields are those of one event's life, in order, whatever
 // is lost on the way.
 func TestWatchYieldsAGrowingNumberOfChanges(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		wire := redistest.NewWire(t)
 		name := redistest.Name(t)

@@ -36,6 +36,7 @@ type watcher struct {
 	mu        sync.Mutex
 	latest    sight
 	followers map[*follower]struct{}
+	listening int // followers that listen; they hold the topic together
 	looking   bool
 	looked    time.Time
 	known     number // the latest when the look under way was sent
@@ -54,7 +55,7 @@ type follower struct {
 	news    bool          // there is something it wants to know
 	err     error         // of the first look, or one that will not pass
 	wake    chan struct{} // of one
-	listens bool          // holds the topic
+	listens bool          // counts among listening
 }
 
 func (f *follower) signal() {
@@ -94,13 +95,18 @@ func (w *watcher) follow(every bool, observe func(Observation)) *follower {
 
 func (w *watcher) unfollow(f *follower) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	delete(w.followers, f)
-	if f.listens {
-		w.topic.Drop()
-	}
 	if len(w.followers) == 0 && w.timer != nil {
 		w.timer.Stop()
+	}
+	last := false
+	if f.listens {
+		w.listening--
+		last = w.listening == 0
+	}
+	w.mu.Unlock()
+	if last {
+		w.topic.Drop()
 	}
 }
 
@@ -129,7 +135,9 @@ func (w *watcher) first(ctx context.Context, f *follower) (sight, error) {
 	if f.every || !f.from.number.set() {
 		w.tell(f, Waiting, 0)
 		f.listens = true
-		w.topic.Hold() // if that does not stand yet, ready comes and looks again
+		if w.listening++; w.listening == 1 {
+			w.topic.Hold() // if that does not stand yet, ready comes and looks again
+		}
 	}
 	return f.from, nil
 }
@@ -161,14 +169,24 @@ func (w *watcher) await(ctx context.Context, f *follower, holds func() bool) err
 		select {
 		case <-f.wake:
 		case <-ctx.Done():
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if w.failures > 0 || w.looking && clock.Since(w.looked) > silent || f.listens && !w.topic.Alive() {
+			if !w.answered(f) {
 				return hub.Join(hub.ErrUnavailable, ctx.Err())
 			}
 			return ctx.Err()
 		}
 	}
+}
+
+// answered says whether Redis answered lately. Many may ask at once, because
+// their waits are cancelled together: it holds mu only to read.
+func (w *watcher) answered(f *follower) bool {
+	w.mu.Lock()
+	failures, looking, looked, listens := w.failures, w.looking, w.looked, f.listens
+	w.mu.Unlock()
+	if failures > 0 || looking && clock.Since(looked) > silent {
+		return false
+	}
+	return !listens || w.topic.Alive()
 }
 
 // look reads the event once for everybody who has come by now. Called with mu.

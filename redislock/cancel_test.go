@@ -173,11 +173,11 @@ func TestACancelThatRacesAGrantLosesNothing(t *testing.T) {
 			}
 		}
 		t.Run("across processes", func(t *testing.T) {
-			races(t, 150, newLock(t, client, name, unhurried), newLock(t, s.Client(t), name, unhurried), pause(2*time.Millisecond))
+			races(t, redistest.Long(150, 50_000), newLock(t, client, name, unhurried), newLock(t, s.Client(t), name, unhurried), pause(2*time.Millisecond))
 		})
 		t.Run("in one process", func(t *testing.T) {
 			l := newLock(t, client, name, unhurried)
-			races(t, 150, l, l, pause(20*time.Microsecond))
+			races(t, redistest.Long(150, 50_000), l, l, pause(20*time.Microsecond))
 		})
 		redistest.NoLeaks(t, s, name, ":fence", ":ended")
 	})

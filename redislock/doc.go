@@ -17,11 +17,15 @@
 //     A receiver that refuses smaller tokens is safe even from a holder that was
 //     paused and does not know yet that it lost the lock.
 //   - Processes are served in the order in which they came, and the goroutines
-//     of a process in theirs. A process passes the lock on among its own
-//     goroutines at most LocalHandoffs times before the next process gets it.
+//     of a process in theirs. While another process waits, one passes
+//     the lock on among its own goroutines at most LocalHandoffs times.
 //   - A wait costs nothing while it waits: no polling, no slot of the client's
 //     pool, one place in line per process however many goroutines wait.
 //   - A cancelled wait returns within milliseconds and leaves nothing behind.
+//
+// With [Options.Replicas] a grant counts only when so many replicas have it. With
+// [NewQuorum] the lock lies on a majority of several independent servers; processes then get
+// it by chance, not in order.
 //
 // # Keys
 //
@@ -30,14 +34,18 @@
 // colons in namespaces, are percent-encoded.
 //
 //	key            type    contents                                         TTL               deleted by
-//	<lock>         string  the owner's ticket; a plain SET NX key that      the lease's       release
-//	                       other programs can take and honour
-//	<lock>:holder  hash    token, reserved tokens, channel, metadata        the lease's       release
+//	<lock>         string  the owner's ticket, tokens, channel and          the lease's       release
+//	                       metadata; a plain SET NX key that other
+//	                       programs can take and honour
 //	<lock>:line    zset    waiting processes by number                      2 min             the last to leave
 //	<lock>:places  hash    what each waiting process asks for               2 min             the last to leave
 //	<lock>:ended   zset    tickets withdrawn while a command with them may  2 min             -
 //	                       still arrive, by time in µs
 //	<lock>:fence   string  the last token, decimal                          a day after use   Delete
+//
+// On the servers of a quorum <lock>, <lock>:ended and <lock>:fence are the same, and
+//
+//	<lock>:holder  hash    member (the owner's ticket), token, metadata     the lease's       release
 //
 // # Failure
 //
@@ -48,7 +56,7 @@
 // back. When the lock's key is lost, because Redis restarted empty, failed over
 // to a replica that did not have it, or somebody deleted it, two holders are
 // possible until the first one's next renewal (TTL/3; at most TTL). Only the
-// fencing token excludes that.
+// fencing token excludes that. Replicas and NewQuorum make it rarer.
 //
 // # Differences from multiprocessing
 //
@@ -63,5 +71,6 @@
 // The line with a hand-over is the classical queue lock; passing on inside a
 // process is lock cohorting (Dice, Marathe, Shavit, PPoPP 2012); leases are Gray
 // and Cheriton (SOSP 1989); fencing tokens are Chubby's sequencers (Burrows,
-// OSDI 2006).
+// OSDI 2006). A majority of independent servers is Redlock (redis.io, "Distributed Locks
+// with Redis"); its votes are counted by redsync.
 package redislock

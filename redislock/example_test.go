@@ -59,6 +59,31 @@ func Example() {
 	// sold out
 }
 
+// One of three servers may fail, with its data or without.
+func ExampleNewQuorum() {
+	var clients []redis.UniversalClient
+	for range 3 {
+		client := redis.NewClient(&redis.Options{Addr: redisAddr()})
+		defer client.Close()
+		clients = append(clients, client)
+	}
+
+	lock, err := redislock.NewQuorum(clients, "nightly-report", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_ = clients[0].Close() // as good as dead
+
+	err = lock.Do(context.Background(), func(ctx context.Context, lease *redislock.Lease) error {
+		fmt.Println("two of three are a majority")
+		return ctx.Err()
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: two of three are a majority
+}
+
 // Do releases the lock whatever happens, and ends the ctx of the function when
 // the lease is lost.
 func ExampleLock_Do() {

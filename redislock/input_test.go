@@ -136,9 +136,6 @@ var misfits = map[string]func(ctx context.Context, c redis.UniversalClient, key 
 	"": func(ctx context.Context, c redis.UniversalClient, key string) error {
 		return c.LPush(ctx, key, "theirs").Err()
 	},
-	"holder": func(ctx context.Context, c redis.UniversalClient, key string) error {
-		return c.Set(ctx, key, "theirs", 0).Err()
-	},
 	"line": func(ctx context.Context, c redis.UniversalClient, key string) error {
 		return c.HSet(ctx, key, "k", "theirs").Err()
 	},

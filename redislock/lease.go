@@ -2,13 +2,10 @@ package redislock
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"runtime"
 	"time"
 
 	"github.com/multihost/multihost/internal/clock"
-	"github.com/multihost/multihost/internal/turnstile"
 )
 
 // Lease is the lock in somebody's hand. Only it gives the lock back. It is
@@ -16,13 +13,25 @@ import (
 // renewed. All methods are safe for concurrent use.
 type Lease struct {
 	lock    *Lock
-	hold    *turnstile.Hold
+	turn    turn
 	cleanup runtime.Cleanup
 }
 
-func newLease(l *Lock, hold *turnstile.Hold) *Lease {
-	h := &Lease{lock: l, hold: hold}
-	h.cleanup = runtime.AddCleanup(h, (*turnstile.Hold).Abandon, hold)
+// turn is the lock in the process's hand, in one of two ways.
+type turn interface {
+	Token() uint64
+	Deadline() time.Time
+	Done() <-chan struct{}
+	Err() error
+	Context(parent context.Context) (context.Context, context.CancelFunc)
+	Do(parent context.Context, release func(context.Context) error, fn func(context.Context) error) error
+	Release(context.Context) error
+	Abandon()
+}
+
+func newLease(l *Lock, t turn) *Lease {
+	h := &Lease{lock: l, turn: t}
+	h.cleanup = runtime.AddCleanup(h, turn.Abandon, t)
 	return h
 }
 
@@ -30,24 +39,24 @@ func newLease(l *Lock, hold *turnstile.Hold) *Lease {
 // turn before it. Send it with what you write, and let the receiver refuse
 // smaller ones. It is 0 as soon as the lease is lost or released, by the clock,
 // also in a process that was paused.
-func (h *Lease) Token() uint64 { return h.hold.Token() }
+func (h *Lease) Token() uint64 { return h.turn.Token() }
 
 // Deadline returns the time until which the lease is trusted, as things stand
 // now; a renewal moves it. It is shown on the wall clock, but measured on the
 // monotonic one.
-func (h *Lease) Deadline() time.Time { return clock.Wall(h.hold.Deadline()) }
+func (h *Lease) Deadline() time.Time { return clock.Wall(h.turn.Deadline()) }
 
 // Done is closed when the lease is lost or released.
-func (h *Lease) Done() <-chan struct{} { return h.hold.Done() }
+func (h *Lease) Done() <-chan struct{} { return h.turn.Done() }
 
 // Err returns nil while the lease stands, then ErrLost or ErrReleased. It looks
 // at the clock itself, so it is right even before Done closes.
-func (h *Lease) Err() error { return h.hold.Err() }
+func (h *Lease) Err() error { return h.turn.Err() }
 
 // Context returns a context that ends with parent or with the lease; in the
 // latter case its cause is ErrLost or ErrReleased.
 func (h *Lease) Context(parent context.Context) (context.Context, context.CancelFunc) {
-	return h.hold.Context(parent)
+	return h.turn.Context(parent)
 }
 
 // Release gives the lock to the next. It ignores the end of ctx, so that a
@@ -59,29 +68,9 @@ func (h *Lease) Release(ctx context.Context) (err error) {
 	defer h.lock.wrap("release", &err)
 	h.cleanup.Stop()
 	defer runtime.KeepAlive(h)
-	return h.hold.Release(ctx)
+	return h.turn.Release(ctx)
 }
 
-func (h *Lease) do(parent context.Context, fn func(ctx context.Context, lease *Lease) error) (err error) {
-	finished := false
-	defer func() {
-		if !finished {
-			_ = h.Release(parent) // fn panicked; there is no one to tell
-		}
-	}()
-	ctx, cancel := h.Context(parent)
-	defer cancel()
-	err = fn(ctx, h)
-	finished = true
-	released := h.Release(parent)
-	if errors.Is(released, ErrReleased) {
-		released = nil // fn did it
-	}
-	switch {
-	case err == nil:
-		return released
-	case released == nil:
-		return err
-	}
-	return fmt.Errorf("%w; %w", err, released)
+func (h *Lease) do(parent context.Context, fn func(ctx context.Context, lease *Lease) error) error {
+	return h.turn.Do(parent, h.Release, func(ctx context.Context) error { return fn(ctx, h) })
 }

@@ -1,15 +1,10 @@
 package redislock
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,6 +12,7 @@ import (
 	"github.com/multihost/multihost/internal/hub"
 	"github.com/multihost/multihost/internal/keyspace"
 	"github.com/multihost/multihost/internal/lease"
+	"github.com/multihost/multihost/internal/quorum"
 	"github.com/multihost/multihost/internal/turnstile"
 )
 
@@ -38,8 +34,8 @@ var (
 	// lock of this layout. Choose another name, or delete it.
 	ErrMismatch = hub.ErrMismatch
 
-	// ErrUnavailable says that Redis could not be reached. It comes with the
-	// cause.
+	// ErrUnavailable says that Redis could not be reached, or too few of the servers
+	// or replicas that the lock needs. It comes with the cause.
 	ErrUnavailable = hub.ErrUnavailable
 
 	// ErrUnknownOutcome says that Release was sent and not answered. If it did
@@ -49,14 +45,10 @@ var (
 
 // Defaults of Options.
 const (
-	DefaultTTL           = 10 * time.Second
-	DefaultLocalHandoffs = 64
-	minTTL               = 10 * time.Millisecond
-	minMargin            = 5 * time.Millisecond
-	maxTTL               = 365 * 24 * time.Hour
-	maxMetadata          = 4096
-	// A grant reserves as many tokens; they must not run far ahead of the clock.
-	maxLocalHandoffs = 10_000
+	DefaultTTL           = turnstile.DefaultTTL
+	DefaultLocalHandoffs = turnstile.DefaultLocalHandoffs
+
+	DefaultReplicaTimeout = turnstile.DefaultReplicaTimeout // or a third of TTL, if that is less
 )
 
 // Options are the settings of a Lock. The zero value of a field means its
@@ -89,9 +81,23 @@ type Options struct {
 	NoRenew bool
 
 	// LocalHandoffs is how often one process may pass the lock on among its own
-	// goroutines, without Redis, before another process gets it. At most 10,000;
-	// default 64; negative: never.
+	// goroutines, without Redis, while another process waits; no more often than
+	// goroutines waited when it was granted or when the other came. Alone it passes on
+	// without limit. At most 10,000; default 64; negative: never.
 	LocalHandoffs int
+
+	// Replicas is how many replicas of the server must have a grant before it
+	// counts, whether the lock was free or handed over, and a renewal before it moves
+	// the deadline (WAIT). With as many as there are, a fail-over to any of them
+	// finds the lock taken, as long as their clocks agree with the server's. Default 0:
+	// a fail-over may forget a grant. Without enough of them nobody gets the lock:
+	// Acquire and TryAcquire give back what they got and say ErrUnavailable.
+	Replicas int
+
+	// ReplicaTimeout is how long replicas may take. Less than TTL; default 1 s, or
+	// a third of TTL if that is less. Of a lock that was handed over, half of what is
+	// left of its first 3 s is the limit, and with a ControlClient that client's ReadTimeout.
+	ReplicaTimeout time.Duration
 
 	// Metadata describes the holder in State. Up to 4 KiB as JSON; default the
 	// host's name, the process id and the program's name, under "host", "pid"
@@ -114,8 +120,9 @@ type Options struct {
 // All methods are safe for concurrent use.
 type Lock struct {
 	client, control redis.UniversalClient
+	members         []redis.UniversalClient // of NewQuorum, in place of client
 	object          keyspace.Object
-	terms           turnstile.Terms
+	terms           *turnstile.Terms
 }
 
 // New returns the lock with this name. It does no I/O and costs about a
@@ -125,89 +132,41 @@ type Lock struct {
 // program's own works too, on its own connections. An error says what is
 // allowed.
 func New(client redis.UniversalClient, name string, opts *Options) (*Lock, error) {
-	fail := func(err error) (*Lock, error) { return nil, fmt.Errorf("redislock: new %q: %w", name, err) }
-	o, err := opts.withDefaults()
+	l, err := newLock(name, opts)
+	if err == nil {
+		l.client = client
+		err = hub.Validate(client, l.control)
+	}
 	if err != nil {
-		return fail(err)
-	}
-	if err := hub.Validate(client, o.ControlClient); err != nil {
-		return fail(err)
-	}
-	object, err := keyspace.New(keyspace.Lock, o.Namespace, name)
-	if err != nil {
-		return fail(err)
-	}
-	metadata, err := o.metadata()
-	if err != nil {
-		return fail(err)
-	}
-	l := &Lock{client: client, control: o.ControlClient, object: object}
-	l.terms = turnstile.Terms{
-		Terms:    lease.Terms{TTL: o.TTL, Margin: o.Margin, NoRenew: o.NoRenew},
-		MinHold:  o.MinHold,
-		MaxHold:  o.MaxHold,
-		Handoffs: max(o.LocalHandoffs, 0),
-		Metadata: metadata,
-	}
-	if observe := o.Observe; observe != nil {
-		l.terms.Observe = func(t turnstile.Observation) {
-			observe(Observation{Name: name, Kind: Kind(t.Kind), How: How(t.How), Duration: t.Duration, Token: t.Token})
-		}
+		return nil, fmt.Errorf("redislock: new %q: %w", name, err)
 	}
 	return l, nil
 }
 
-func (opts *Options) withDefaults() (Options, error) {
+// newLock returns a lock without a client.
+func newLock(name string, opts *Options) (*Lock, error) {
 	var o Options
 	if opts != nil {
 		o = *opts
 	}
-	o.TTL = cmp.Or(o.TTL, DefaultTTL)
-	if o.TTL < minTTL || o.TTL > maxTTL {
-		return o, fmt.Errorf("TTL is %v; allowed are %v to %v", o.TTL, minTTL, maxTTL)
-	}
-	o.TTL = wholeMillis(o.TTL)
-	o.Margin = cmp.Or(o.Margin, max(o.TTL/100, minMargin))
-	if o.Margin < 0 || o.Margin >= o.TTL {
-		return o, fmt.Errorf("Margin is %v; allowed is more than 0 and less than TTL, %v", o.Margin, o.TTL)
-	}
-	if o.MinHold < 0 || o.MinHold > maxTTL {
-		return o, fmt.Errorf("MinHold is %v; allowed are 0 to %v", o.MinHold, maxTTL)
-	}
-	if o.MaxHold < 0 {
-		return o, fmt.Errorf("MaxHold is %v; allowed is 0, for no end, or more", o.MaxHold)
-	}
-	o.LocalHandoffs = cmp.Or(o.LocalHandoffs, DefaultLocalHandoffs)
-	if o.LocalHandoffs > maxLocalHandoffs {
-		return o, fmt.Errorf("LocalHandoffs is %d; allowed are at most %d, or a negative number for none", o.LocalHandoffs, maxLocalHandoffs)
-	}
-	return o, nil
-}
-
-func wholeMillis(d time.Duration) time.Duration {
-	return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
-}
-
-var processMetadata = sync.OnceValue(func() string {
-	host, _ := os.Hostname()
-	b, _ := json.Marshal(map[string]string{
-		"host": host, "pid": strconv.Itoa(os.Getpid()), "program": filepath.Base(os.Args[0]),
-	})
-	return string(b)
-})
-
-func (opts *Options) metadata() (string, error) {
-	if opts.Metadata == nil {
-		return processMetadata(), nil
-	}
-	b, err := json.Marshal(opts.Metadata)
+	terms, err := turnstile.Settings{
+		TTL: o.TTL, Margin: o.Margin, MinHold: o.MinHold, MaxHold: o.MaxHold, NoRenew: o.NoRenew,
+		LocalHandoffs: o.LocalHandoffs, Metadata: o.Metadata,
+		Replicas: o.Replicas, ReplicaTimeout: o.ReplicaTimeout,
+	}.Terms()
 	if err != nil {
-		return "", fmt.Errorf("Metadata: %w", err)
+		return nil, err
 	}
-	if len(b) > maxMetadata {
-		return "", fmt.Errorf("Metadata has %d bytes as JSON; allowed are at most %d", len(b), maxMetadata)
+	object, err := keyspace.New(keyspace.Lock, o.Namespace, name)
+	if err != nil {
+		return nil, err
 	}
-	return string(b), nil
+	if observe := o.Observe; observe != nil {
+		terms.Observe = func(t turnstile.Observation) {
+			observe(Observation{Name: name, Kind: Kind(t.Kind), How: How(t.How), Duration: t.Duration, Token: t.Token})
+		}
+	}
+	return &Lock{control: o.ControlClient, object: object, terms: terms}, nil
 }
 
 // wrap names the operation and the lock in an error.
@@ -217,12 +176,44 @@ func (l *Lock) wrap(op string, err *error) {
 	}
 }
 
-// line opens the process's line for the lock; close ends its use.
-func (l *Lock) line() (line *turnstile.Line, done func()) {
+// way leads to the lock: a line at one server, or a majority of several.
+type way interface {
+	acquire(context.Context, *turnstile.Terms) (turn, error)
+	try(context.Context, *turnstile.Terms) (turn, error)
+	Break(ctx context.Context, token uint64) error
+	State(context.Context) (turnstile.State, error)
+	Delete(context.Context) error
+}
+
+// line is the way to a lock at one server.
+type line struct{ *turnstile.Line }
+
+func (l line) acquire(ctx context.Context, terms *turnstile.Terms) (turn, error) {
+	return held(l.Acquire(ctx, terms))
+}
+
+func (l line) try(ctx context.Context, terms *turnstile.Terms) (turn, error) {
+	return held(l.TryAcquire(ctx, terms))
+}
+
+// held keeps a nil pointer from becoming a turn.
+func held[T turn](t T, err error) (turn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// open opens the process's way to the lock; done ends its use.
+func (l *Lock) open() (w way, done func()) {
+	if l.members != nil {
+		q := quorum.Open(l.members, l.object)
+		return majority{q}, q.Close
+	}
 	h := hub.Use(l.client, l.control)
-	line = turnstile.Open(h, l.object)
-	return line, func() {
-		line.Close()
+	t := turnstile.Open(h, l.object)
+	return line{t}, func() {
+		t.Close()
 		h.Done()
 	}
 }
@@ -237,26 +228,26 @@ func (l *Lock) line() (line *turnstile.Line, done func()) {
 // After an error nothing is held.
 func (l *Lock) Acquire(ctx context.Context) (_ *Lease, err error) {
 	defer l.wrap("acquire", &err)
-	line, done := l.line()
+	way, done := l.open()
 	defer done()
-	hold, err := line.Acquire(ctx, &l.terms)
+	turn, err := way.acquire(ctx, l.terms)
 	if err != nil {
 		return nil, err
 	}
-	return newLease(l, hold), nil
+	return newLease(l, turn), nil
 }
 
 // TryAcquire makes one attempt and does not wait in line: ErrNotAcquired says
 // that the lock is taken. Other errors are those of Acquire.
 func (l *Lock) TryAcquire(ctx context.Context) (_ *Lease, err error) {
 	defer l.wrap("try to acquire", &err)
-	line, done := l.line()
+	way, done := l.open()
 	defer done()
-	hold, err := line.TryAcquire(ctx, &l.terms)
+	turn, err := way.try(ctx, l.terms)
 	if err != nil {
 		return nil, err
 	}
-	return newLease(l, hold), nil
+	return newLease(l, turn), nil
 }
 
 // Do acquires the lock, runs fn and releases the lock, also when fn panics. The
@@ -290,9 +281,9 @@ func (l *Lock) TryDo(ctx context.Context, fn func(ctx context.Context, lease *Le
 // ctx ends before, Break returns its error, and the revocation stands.
 func (l *Lock) Break(ctx context.Context, token uint64) (err error) {
 	defer l.wrap("break", &err)
-	line, done := l.line()
+	way, done := l.open()
 	defer done()
-	return line.Break(ctx, token)
+	return way.Break(ctx, token)
 }
 
 // State is a snapshot of a lock in Redis.
@@ -320,9 +311,9 @@ type State struct {
 // ctx.Err().
 func (l *Lock) State(ctx context.Context) (_ State, err error) {
 	defer l.wrap("state of", &err)
-	line, done := l.line()
+	way, done := l.open()
 	defer done()
-	s, err := line.State(ctx)
+	s, err := way.State(ctx)
 	if err != nil {
 		return State{}, err
 	}
@@ -341,7 +332,7 @@ func (l *Lock) State(ctx context.Context) (_ State, err error) {
 // otherwise lapses after a day of disuse. ErrNotAcquired: the lock is held.
 func (l *Lock) Delete(ctx context.Context) (err error) {
 	defer l.wrap("delete", &err)
-	line, done := l.line()
+	way, done := l.open()
 	defer done()
-	return line.Delete(ctx)
+	return way.Delete(ctx)
 }

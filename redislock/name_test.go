@@ -78,7 +78,7 @@ func TestTheKeysAreTheDocumentedOnes(t *testing.T) {
 			{"shop:eu{1}%", name, "mh1:shop%3Aeu%7B1%7D%25:lock:{" + name + "}"},
 		} {
 			h := take(t, newLock(t, client, c.name, &redislock.Options{Namespace: c.namespace}))
-			for part, kind := range map[string]string{"": "string", ":holder": "hash", ":fence": "string", ":line": "none"} {
+			for part, kind := range map[string]string{"": "string", ":fence": "string", ":line": "none"} {
 				if got := client.Type(soonCtx(t), c.key+part).Val(); got != kind {
 					t.Errorf("under %q there should be a %s, got %s", c.key+part, kind, got)
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,7 +137,7 @@ func TestAWaitInLineSurvivesALongOutage(t *testing.T) {
 func TestAHolderWhoseKeyIsGoneHearsItAtTheNextRenewal(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
-		const ttl = 900 * time.Millisecond
+		const ttl = short
 		client := s.Client(t)
 		name := redistest.Name(t)
 		start := time.Now()
@@ -303,4 +304,69 @@ func TestWaitsGoOnWhileThePubSubConnectionIsCutAgainAndAgain(t *testing.T) {
 			release(t, waiter.granted(t))
 		}
 	})
+}
+
+// On a real server: whoever waits hears of hand-overs by the pub/sub connection, which
+// the server closes every second.
+func TestHandOversGoOnWhileTheServerClosesPubSubConnections(t *testing.T) {
+	t.Parallel()
+	own := redistest.StartOwn(t)
+	name := redistest.Name(t)
+	over := make(chan struct{})
+	var turns atomic.Int64
+	var longest atomic.Int64 // wait
+	var wg sync.WaitGroup
+	for range 3 {
+		l := newLock(t, own.Client(t), name, nil)
+		for range 4 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-over:
+						return
+					default:
+					}
+					start := time.Now()
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					h, err := l.Acquire(ctx)
+					cancel()
+					if err != nil {
+						t.Errorf("Acquire should succeed, got %v", err)
+						return
+					}
+					for d := int64(time.Since(start)); ; {
+						if old := longest.Load(); d <= old || longest.CompareAndSwap(old, d) {
+							break
+						}
+					}
+					turns.Add(1)
+					if err := h.Release(context.Background()); err != nil {
+						t.Errorf("Release should return nil, got %v", err)
+					}
+				}
+			})
+		}
+	}
+	killer := own.Client(t)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	killed, rounds := int64(0), redistest.Long(3, 60)
+	for range rounds {
+		<-tick.C
+		n, err := killer.ClientKillByFilter(soonCtx(t), "TYPE", "pubsub").Result()
+		if err != nil {
+			t.Error(err)
+		}
+		killed += n
+	}
+	close(over)
+	wg.Wait()
+	d := time.Duration(longest.Load())
+	t.Logf("%d connections were closed in %d s; %d turns, the longest wait was %v", killed, rounds, turns.Load(), d.Round(time.Millisecond))
+	if killed < int64(rounds) {
+		t.Errorf("a subscription should have been closed each second, %d were in %d s", killed, rounds)
+	}
+	if d > 31*time.Second {
+		t.Errorf("a wait should end by the fallback check within 30 s, the longest took %v", d)
+	}
 }

@@ -135,7 +135,7 @@ func TestDeleteDoesNotEndAWait(t *testing.T) {
 		h := take(t, l)
 		waiter := begin(t, newLock(t, redistest.BubbleClient(t, m), "x", unhurried))
 		time.Sleep(time.Second)
-		if err := client.Del(soonCtx(t), key("x", ""), key("x", "holder")).Err(); err != nil {
+		if err := client.Del(soonCtx(t), key("x", "")).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.Delete(soonCtx(t)); err != nil {

@@ -1,11 +1,13 @@
 package redislock_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -46,7 +48,7 @@ func TestTryAcquireDoesNotBargePastTheLine(t *testing.T) {
 				waiter := begin(t, newLock(t, waits, name, unhurried))
 				awaitLine(t, client, name, 1)
 				// The lock becomes free, and nobody tells the one who waits.
-				if err := client.Del(soonCtx(t), key(name, ""), key(name, "holder")).Err(); err != nil {
+				if err := client.Del(soonCtx(t), key(name, "")).Err(); err != nil {
 					t.Fatal(err)
 				}
 				wantTaken(t, newLock(t, tries, name, unhurried))
@@ -76,13 +78,17 @@ func TestReleaseHandsOverToTheNextProcessAtOnce(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		name := redistest.Name(t)
 		client := s.Client(t)
+		load(t, client)
 		h := take(t, newLock(t, client, name, unhurried))
 		var heard journal
 		var line []*attempt
 		for i := range 3 {
-			l := newLock(t, s.Client(t), name, &redislock.Options{TTL: time.Minute, Observe: heard.note})
+			w := redistest.NewWire(t)
+			settled := w.Watch(script(t, "check")) // the one that every new subscription sends may tell of a grant too
+			l := newLock(t, s.Client(t, w.Through), name, &redislock.Options{TTL: time.Minute, Observe: heard.note})
 			line = append(line, begin(t, l))
 			awaitLine(t, client, name, i+1)
+			settled.AwaitReply(t)
 		}
 		for i, next := range line {
 			before := h.Token()
@@ -331,5 +337,119 @@ func TestManyTurnsOfManyProcesses(t *testing.T) {
 		}
 		wg.Wait()
 		wantNoKeys(t, s.Client(t), name)
+	})
+}
+
+// A process passes the lock on as often as it likes while no other stands in line,
+// and soon hands it over when one does: at once if it is told, with the next renewal
+// if the message is lost.
+func TestAProcessThatIsAlonePassesOnUntilAnotherComes(t *testing.T) {
+	const handoffs, n = 3, 40
+	cases := map[string]struct {
+		lost, comes bool
+		most        int // turns before the other's
+	}{
+		"nobody comes":            {most: n},
+		"it is told":              {comes: true, most: handoffs + 1 + handoffs}, // its own place was there first
+		"it hears at the renewal": {comes: true, lost: true, most: handoffs + 1 + handoffs},
+	}
+	for what, c := range cases {
+		t.Run(what, func(t *testing.T) {
+			redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
+				w := redistest.NewWire(t)
+				opts := &redislock.Options{TTL: 3 * time.Second, LocalHandoffs: handoffs}
+				l := newLock(t, redistest.BubbleClient(t, m, w.ThroughBubble), "busy", opts)
+				h := take(t, l)
+				tokens := queue(t, l, n)
+				synctest.Wait()
+				if c.lost {
+					w.DropMessages("wanted")
+				}
+				var other *attempt
+				if c.comes {
+					other = begin(t, newLock(t, client, "busy", unhurried))
+				}
+				synctest.Wait()
+				if c.lost {
+					time.Sleep(1500 * time.Millisecond)
+				}
+				w.ResetCounts()
+				release(t, h)
+				before := n
+				if c.comes {
+					h := other.granted(t)
+					turn := h.Token()
+					release(t, h)
+					before = 0
+					for _, token := range tokens() {
+						if token < turn {
+							before++
+						}
+					}
+				} else {
+					tokens()
+					// The first grant was for one goroutine, with a token for each of its few
+					// handoffs: it is given back and comes again for many. Then the last
+					// one gives it back, and the place in line is left.
+					if sent := w.Counts()["EVALSHA"] + w.Counts()["EVAL"]; sent > 6 {
+						t.Errorf("%d turns of a process that is alone should take six scripts at most, it sent %v", n, w.Counts())
+					}
+				}
+				if before == 0 || before > c.most {
+					t.Errorf("the other process should come after 1 to %d turns of the first, it came after %d", c.most, before)
+				}
+			})
+		})
+	}
+}
+
+// What a process knows of others ends with its place in line: nobody tells it of those
+// who come while it has none.
+func TestAProcessWithoutAPlaceIsNotAlone(t *testing.T) {
+	redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
+		w := redistest.NewWire(t)
+		through := redistest.BubbleClient(t, m, w.ThroughBubble)
+		l := newLock(t, through, "busy", unhurried)
+		h := take(t, newLock(t, through, "busy", &redislock.Options{TTL: time.Hour})) // not passed on
+		next, second := begin(t, l), begin(t, l)
+		synctest.Wait() // stands in line alone, with many tokens to come
+		second.cancel()
+		synctest.Wait()
+		release(t, h)
+		h = next.granted(t)
+		time.Sleep(time.Second) // longer than a process passes on while others wait
+		other := begin(t, newLock(t, client, "busy", unhurried))
+		synctest.Wait()
+		held := w.HoldReply(redistest.Has(`"host"`)) // of the join that comes next: it would tell of the other
+		mine := begin(t, l)
+		held.Await(t)
+		go func() { _ = h.Release(context.Background()) }()
+		h = other.granted(t)
+		select {
+		case <-mine.over:
+			t.Error("the lock should be handed over to the other process, which came first")
+		default:
+		}
+		held.Release()
+		release(t, h)
+		release(t, mine.granted(t))
+	})
+}
+
+// A turn of a Lock that does not pass on is not passed on, nor is one passed on to it,
+// whatever other Locks of the process do.
+func TestNegativeLocalHandoffsBesideOthers(t *testing.T) {
+	redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
+		var heard journal
+		h := take(t, newLock(t, client, "busy", unhurried))
+		never := newLock(t, client, "busy", &redislock.Options{TTL: time.Minute, LocalHandoffs: -1, Observe: heard.note})
+		tokens := queue(t, never, 20)
+		synctest.Wait()
+		release(t, h)
+		tokens()
+		heard.awaitKind(t, redislock.Released, 20)
+		if passed := heard.count(by(redislock.PassedOn)); passed != 0 {
+			t.Errorf("LocalHandoffs -1 should never be passed a lock on, it was %d times", passed)
+		}
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/multihost/multihost/internal/clock"
@@ -27,30 +29,40 @@ func NewScript(source string) *Script {
 type Call struct {
 	Script *Script  // nil: Args is a plain command
 	Keys   []string // of the script; for a plain command the key that routes it
+	Boxed  []any    // Keys once more, for scripts that are called often; nil: they are boxed at each call
 	Args   []any
 
 	// Patience bounds the wait for one attempt's reply. 0: the client's
 	// ReadTimeout.
 	Patience time.Duration
+	// Slack is how long the call may wait for others to travel with.
+	Slack time.Duration
 	// Attempts bounds how often the call is sent. 0: once.
 	Attempts int
-	// Until, when set, is the moment after which no attempt begins.
+	// Until, when set, is the moment after which no further attempt begins.
 	Until time.Time
+	// Lapses has a first attempt not sent either that has lain in a queue until then.
+	Lapses bool
 	// Private calls never use the user's pool.
 	Private bool
 	// AfterClose calls are sent even when the user has closed the client: they
 	// keep, or give back, what was taken before.
 	AfterClose bool
 
+	// Replication, when set, has replicas waited for.
+	Replication Replication
+
 	// Done hears the outcome, once, on a goroutine of the hub: it must not
 	// block.
 	Done func(Reply)
 
+	fate     int32 // waiting, under way or withdrawn; atomic
 	attempts int
 	reached  int  // attempts that the server may have seen
 	maybe    bool // an attempt was sent and not answered
 	sent     time.Time
 	inFull   bool // send the script's source
+	replicas int  // that have acknowledged the answered attempt
 
 	wasPrivate bool // the last attempt went over the private connection
 }
@@ -67,6 +79,8 @@ type Reply struct {
 	// Ambiguous says that Err is set although the server may have carried out
 	// the call, or may do so later.
 	Ambiguous bool
+	// Replicas is how many replicas have what the call did, as far as it asked.
+	Replicas int
 }
 
 // once is a command that go-redis must not repeat by itself.
@@ -85,15 +99,58 @@ func (c *Call) command(h *Hub) *redis.Cmd {
 		args = append(args, "evalsha", c.Script.digest)
 	}
 	args = append(args, len(c.Keys))
-	for _, k := range c.Keys {
-		args = append(args, k)
+	if c.Boxed != nil {
+		args = append(args, c.Boxed...)
+	} else {
+		args = append(args, Box(c.Keys)...)
 	}
 	return redis.NewCmd(h.ctx, append(args, c.Args...)...)
 }
 
+// Box makes a [Call]'s Boxed of its Keys.
+func Box(keys []string) []any {
+	boxed := make([]any, len(keys))
+	for i, k := range keys {
+		boxed[i] = k
+	}
+	return boxed
+}
+
+// A call is waiting to be sent for the first time, under way, or withdrawn before.
+const (
+	waitingToLeave = iota
+	underWay
+	withdrawn
+)
+
+var errWithdrawn = errors.New("the call was withdrawn before it was sent")
+
+// Withdraw has the call not sent, and reports whether that was in time: the server
+// has not seen it, and will not. Its outcome is told as an error, when its turn in the queue
+// has come.
+func (c *Call) Withdraw() bool {
+	return atomic.CompareAndSwapInt32(&c.fate, waitingToLeave, withdrawn) || atomic.LoadInt32(&c.fate) == withdrawn
+}
+
+// leave returns the calls that are to be sent, and tells the outcome of those that are
+// not: withdrawn, or too late.
+func leave(batch []*Call) []*Call {
+	return slices.DeleteFunc(batch, func(c *Call) bool {
+		switch {
+		case c.Lapses && clock.Until(c.Until) <= 0 && c.Withdraw():
+			c.finish(nil, context.DeadlineExceeded)
+		case !atomic.CompareAndSwapInt32(&c.fate, waitingToLeave, underWay) && atomic.LoadInt32(&c.fate) == withdrawn:
+			c.finish(nil, errWithdrawn)
+		default:
+			return false
+		}
+		return true
+	})
+}
+
 // finish tells the outcome.
 func (c *Call) finish(value any, err error) {
-	r := Reply{Value: value, Sent: c.sent, Attempts: c.reached}
+	r := Reply{Value: value, Sent: c.sent, Attempts: c.reached, Replicas: c.replicas}
 	if err != nil && !errors.Is(err, redis.Nil) {
 		r.Err = explain(err)
 		r.Ambiguous = c.maybe
@@ -103,6 +160,21 @@ func (c *Call) finish(value any, err error) {
 
 // Go sends the call. It returns at once.
 func (h *Hub) Go(c *Call) {
+	h.prepare(c)
+	h.send(c)
+}
+
+// Run sends the call, and may wait for its outcome: for so long at most, and not
+// beyond the end of ctx; the call then goes on by itself. It is the quick way for a
+// caller who has nothing else to do, and who must hold nothing that Done needs.
+func (h *Hub) Run(ctx context.Context, c *Call, wait time.Duration) {
+	h.prepare(c)
+	if h.cluster != nil || !h.link(nil).inline(ctx, c, wait) {
+		h.send(c)
+	}
+}
+
+func (h *Hub) prepare(c *Call) {
 	if c.Attempts == 0 {
 		c.Attempts = 1
 	}
@@ -115,7 +187,6 @@ func (h *Hub) Go(c *Call) {
 		done(r)
 		h.Done()
 	}
-	h.send(c)
 }
 
 func (h *Hub) send(c *Call) {
@@ -201,7 +272,7 @@ func (h *Hub) Do(ctx context.Context, c *Call) (Reply, error) {
 	start := clock.Now()
 	outcome := make(chan Reply, 1)
 	c.Done = func(r Reply) { outcome <- r }
-	h.Go(c)
+	h.Run(ctx, c, h.ReadTimeout())
 	select {
 	case r := <-outcome:
 		return r, r.Err

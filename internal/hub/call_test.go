@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/multihost/multihost/internal/clock"
 	"github.com/multihost/multihost/internal/redistest"
 )
@@ -54,7 +56,7 @@ func TestWhatTheHubDoesForItselfDoesNotShowInTheUsersHooks(t *testing.T) {
 
 func TestCallsThatComeTogetherSharePipelinesOnOnePrivateConnection(t *testing.T) {
 	inBubble(t, func(t *testing.T, b bubble) {
-		const n = 100
+		const n = overlap
 		calls := newTap(b.wire, redistest.Has(b.key))
 		want := func(when string, conns, commands int) {
 			t.Helper()
@@ -86,9 +88,41 @@ func TestCallsThatComeTogetherSharePipelinesOnOnePrivateConnection(t *testing.T)
 	})
 }
 
+func TestManyCallsDoNotWaitForAPipelineThatIsUnderWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, b bubble) {
+		laned(t, b)
+		const n = 4 * overlap
+		calls := newTap(b.wire, redistest.Has(b.key))
+		var held []*redistest.Fault
+		for i := range 2 {
+			held = append(held, b.wire.HoldReply(redistest.Nth(i+1, redistest.Has(b.key))))
+		}
+		var outcomes []<-chan Reply
+		for i := range n {
+			outcomes = append(outcomes, begin(b.hub, &Call{Args: []any{"ECHO", fmt.Sprint(b.key, i)}}))
+			time.Sleep(time.Microsecond)
+		}
+		time.Sleep(time.Millisecond)
+		// The first on the lane, and beside it those who have waited for it; the others wait
+		// for either.
+		if c, m := calls.counts(); c != 2 || m != 1+overlap {
+			t.Errorf("%d commands should be on their way on 2 connections, there are %d on %d", 1+overlap, m, c)
+		}
+		for _, h := range held {
+			h.Release()
+		}
+		for i, o := range outcomes {
+			if r := await(t, o, "the outcome"); r.Err != nil || r.Value != fmt.Sprint(b.key, i) {
+				t.Errorf("call %d should be answered with its own value, got %+v", i, r)
+			}
+		}
+	})
+}
+
 func TestAllOfManyCallsAreAnswered(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
-		client, name := s.Client(t), redistest.Name(t)
+		// miniredis takes milliseconds for a script where the machine is busy.
+		client, name := s.Client(t, func(o *redis.UniversalOptions) { o.ReadTimeout = time.Minute }), redistest.Name(t)
 		t.Cleanup(func() { s.Client(t).Del(context.Background(), name) })
 		h := hubOf(t, client)
 		const n = 3 * maxBatch

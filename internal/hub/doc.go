@@ -11,10 +11,18 @@
 // same options and sends there, many calls in one pipeline: whoever comes
 // while a pipeline is under way joins the next one.
 //
+// A program whose calls come alone and often gets a private connection for them,
+// a lane: there a call travels on the goroutine of its caller, which gives up
+// waiting by cutting the connection. Handing the call to another goroutine and
+// its answer back would cost as much as the round trip.
+//
 // go-redis repeats a command whose reply was lost without telling. The hub
 // switches that off and repeats by itself, so that it can say how often a
 // command was sent, when the answered attempt was sent, and whether a failed
 // one may have been carried out.
+//
+// A call that asks for replicas travels alone, with WAIT behind it, on one of a few
+// connections of a third kind: it keeps its connection for as long as it waits.
 //
 // # Pub/sub
 //
@@ -22,7 +30,8 @@
 // which a PING was sent whose PONG came before a message tells when that
 // message cannot yet have been sent (package lease says what for). While a
 // topic is in use it sends PING once a second and drops a connection that does
-// not answer; go-redis's own health check never asks for the PONG.
+// not answer; go-redis's own health check never asks for the PONG. Commands go out
+// one at a time, the next with all channels that were asked for meanwhile.
 //
 // In a cluster there is one pair of connections per shard, and channels are
 // sharded.

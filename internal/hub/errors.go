@@ -49,6 +49,7 @@ var refusals = map[string]verdict{
 	"NOSCRIPT":    noScript,
 	"NOREPLICAS":  unsent,
 	"BUSY":        unsent,
+	"UNBLOCKED":   notWritable, // the node has become a replica
 }
 
 // judge classifies the error of one attempt.

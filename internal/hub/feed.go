@@ -43,7 +43,7 @@ func (f *feed) add(t *Topic) {
 		return
 	}
 	if f.conn != nil {
-		f.conn.do(job{channel: t.channel})
+		f.conn.join(t.channel)
 	}
 }
 
@@ -62,7 +62,7 @@ func (f *feed) remove(t *Topic) {
 		f.conn.kill() // run ends
 		return
 	}
-	f.conn.do(job{channel: t.channel, leave: true})
+	f.conn.leave(t.channel)
 }
 
 func (f *feed) all() []*Topic {
@@ -112,14 +112,15 @@ func (f *feed) run() {
 		w := f.dial()
 		f.conn = w
 		for channel := range f.topics {
-			w.jobs = append(w.jobs, job{channel: channel})
+			w.joins[channel] = true
 		}
 		w.writing = true
+		first := w.next()
 		f.mu.Unlock()
 
 		// The first command dials. Nobody else may wait for go-redis's lock
 		// meanwhile: in a synctest bubble that would stop the time.
-		w.write()
+		w.write(first)
 		answered := w.read()
 
 		f.mu.Lock()

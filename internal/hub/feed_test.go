@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -67,6 +68,29 @@ func TestAPeerThatSwallowsPONGsIsNoticed(t *testing.T) {
 			}
 			b.direct.Publish(t.Context(), b.key, "x")
 			e.hears(t, "x")
+		})
+	}
+}
+
+func TestASUBSCRIBEWithoutAnAnswerIsNoticed(t *testing.T) {
+	for nth := 1; nth <= 3; nth++ {
+		inBubble(t, func(t *testing.T, b bubble) {
+			swallowed := b.wire.HoldReply(redistest.Nth(nth, redistest.Is("subscribe")))
+			for i := range 3 {
+				e := listen(b.hub, fmt.Sprint(b.key, i))
+				start := clock.Now()
+				e.Hold()
+				defer e.Drop()
+				if i == nth-1 {
+					swallowed.Await(t)
+				}
+				<-e.readies
+				if d := clock.Since(start); d > silence+50*time.Millisecond {
+					t.Errorf("a missing answer should be noticed within %v, it took %v", silence, d)
+				}
+				time.Sleep(300 * time.Millisecond)
+			}
+			b.direct.Publish(t.Context(), b.key+"0", "x")
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/multihost/multihost/internal/clock"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -28,15 +29,18 @@ type Hub struct {
 	ctx     context.Context      // ends when the hub closes
 	cancel  context.CancelFunc
 
-	// mu also guards the registry's view of this hub: refs changes under
-	// registry.mu only.
-	refs  int
-	timer *time.Timer
+	// refs becomes 0, and leaves it, under registry.mu only, which guards timer.
+	// In between it changes without: many waits may end at the same moment.
+	refs  atomic.Int64
+	timer *clock.Alarm
+
+	alarms clock.Alarms
 
 	mu      sync.Mutex
 	links   map[string]*link // by node address; "" outside a cluster
 	objects map[string]*object
-	topics  map[string]*Topic
+	forget  *clock.Alarm // forgets objects; set while forgets
+	forgets bool
 
 	notes notes
 }
@@ -97,10 +101,9 @@ func Use(client, control redis.UniversalClient) *Hub {
 		h = newHub(id)
 		registry.hubs[id] = h
 	}
-	if h.refs == 0 && h.timer != nil {
+	if h.refs.Add(1) == 1 && h.timer != nil {
 		h.timer.Stop()
 	}
-	h.refs++
 	return h
 }
 
@@ -109,21 +112,22 @@ func Use(client, control redis.UniversalClient) *Hub {
 func (h *Hub) Reuse() *Hub { return Use(h.id.client, h.id.control) }
 
 // Again counts one more use of a hub that is in use already.
-func (h *Hub) Again() {
-	registry.mu.Lock()
-	h.refs++
-	registry.mu.Unlock()
-}
+func (h *Hub) Again() { h.refs.Add(1) }
 
 // Done ends one use.
 func (h *Hub) Done() {
+	for n := h.refs.Load(); n > 1; n = h.refs.Load() {
+		if h.refs.CompareAndSwap(n, n-1) {
+			return
+		}
+	}
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
-	if h.refs--; h.refs > 0 {
+	if h.refs.Add(-1) > 0 {
 		return
 	}
 	if h.timer == nil {
-		h.timer = time.AfterFunc(Linger, h.expire)
+		h.timer = h.AfterFunc(Linger, h.expire)
 	} else {
 		h.timer.Reset(Linger)
 	}
@@ -131,7 +135,7 @@ func (h *Hub) Done() {
 
 func (h *Hub) expire() {
 	registry.mu.Lock()
-	if h.refs > 0 {
+	if h.refs.Load() > 0 {
 		registry.mu.Unlock()
 		return
 	}
@@ -147,7 +151,15 @@ func (h *Hub) expire() {
 	for _, l := range links {
 		l.close()
 	}
+	h.alarms.Rest()
 }
+
+// AfterFunc has f run after d, as [time.AfterFunc] does. All that goes on at one hub
+// shares a timer.
+func (h *Hub) AfterFunc(d time.Duration, f func()) *clock.Alarm { return h.alarms.AfterFunc(d, f) }
+
+// Alarms are those of the hub.
+func (h *Hub) Alarms() *clock.Alarms { return &h.alarms }
 
 func newHub(id pair) *Hub {
 	h := &Hub{
@@ -155,7 +167,6 @@ func newHub(id pair) *Hub {
 		process: strings.ToLower(rand.Text()[:16]),
 		links:   map[string]*link{},
 		objects: map[string]*object{},
-		topics:  map[string]*Topic{},
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	switch c := id.client.(type) {
@@ -169,6 +180,9 @@ func newHub(id pair) *Hub {
 
 // Process is the process's random id at this hub.
 func (h *Hub) Process() string { return h.process }
+
+// Serial returns a number greater than all that this hub has returned.
+func (h *Hub) Serial() uint64 { return h.serial.Add(1) }
 
 // NewID returns an id that no other call in any process gets.
 func (h *Hub) NewID() string {
@@ -188,10 +202,12 @@ func (h *Hub) KnowsDB() bool {
 // Sharded says whether channels are sharded: in a cluster.
 func (h *Hub) Sharded() bool { return h.cluster != nil }
 
-// object is a local object and how many use it.
+// object is a local object and how many use it. It outlives the last use by
+// [Linger]: a process that takes its turn again at once keeps its subscription.
 type object struct {
 	value any
 	uses  int
+	left  time.Time // when the last use ended
 }
 
 // Object returns the process's one local object with this id, made by build if
@@ -221,14 +237,53 @@ func Find[T any](h *Hub, id string) (T, bool) {
 	return zero, false
 }
 
-// Leave ends one use of a local object; the last one forgets it.
+// Leave ends one use of a local object; some time after the last one it is
+// forgotten.
 func (h *Hub) Leave(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if o := h.objects[id]; o != nil {
-		if o.uses--; o.uses == 0 {
-			delete(h.objects, id)
+	o := h.objects[id]
+	if o == nil || o.uses == 0 {
+		return
+	}
+	if o.uses--; o.uses > 0 {
+		return
+	}
+	o.left = clock.Now()
+	if h.forgets {
+		return
+	}
+	h.forgets = true
+	if h.forget == nil {
+		h.forget = h.AfterFunc(Linger, h.forgetUnused)
+	} else {
+		h.forget.Reset(Linger)
+	}
+}
+
+// forgetUnused forgets objects that nobody has used for a while. One timer serves
+// all of them.
+func (h *Hub) forgetUnused() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.forgets = false
+	if h.links == nil {
+		return // closed
+	}
+	next := Linger
+	for id, o := range h.objects {
+		if o.uses > 0 {
+			continue
 		}
+		left := Linger - clock.Since(o.left)
+		if left <= 0 {
+			delete(h.objects, id)
+			continue
+		}
+		h.forgets, next = true, min(next, left)
+	}
+	if h.forgets {
+		h.forget.Reset(next)
 	}
 }
 
@@ -247,12 +302,17 @@ func (h *Hub) ReadTimeout() time.Duration {
 	return d
 }
 
+// ended is a ctx that is cancelled.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // closedByUser says whether the user has closed the client. Nobody tells, and
 // the private connection would go on working. key is one that the link serves.
 func (l *link) closedByUser(key string) bool {
-	// With a cancelled ctx everything here answers without I/O.
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
+	ctx := ended // with which everything here answers without I/O
 	node := l.node
 	if c, ok := l.hub.id.control.(*redis.Client); ok {
 		node = c // it does all the work

@@ -129,7 +129,7 @@ func TestEachClientHasAHubOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestALocalObjectIsMadeOnceAndForgottenWithItsLastUse(t *testing.T) {
+func TestALocalObjectIsMadeOnceAndForgottenAfterItsLastUse(t *testing.T) {
 	inBubble(t, func(t *testing.T, b bubble) {
 		made := 0
 		build := func() *int { made++; n := made; return &n }
@@ -149,6 +149,16 @@ func TestALocalObjectIsMadeOnceAndForgottenWithItsLastUse(t *testing.T) {
 		}
 		b.hub.Leave("x")
 		b.hub.Leave("x") // once too often
+		time.Sleep(Linger - time.Millisecond)
+		if Object(b.hub, "x", build) != a {
+			t.Error("an object that is used again at once should be the same")
+		}
+		b.hub.Leave("x")
+		time.Sleep(Linger - time.Millisecond)
+		if _, ok := Find[*int](b.hub, "x"); !ok {
+			t.Error("an object should be forgotten only after the linger")
+		}
+		time.Sleep(Linger)
 		if _, ok := Find[*int](b.hub, "x"); ok || *Object(b.hub, "x", build) != 2 {
 			t.Error("an object that nobody uses should be forgotten")
 		}

@@ -3,18 +3,22 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/multihost/multihost/internal/clock"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 const (
 	// maxBatch bounds one pipeline.
 	maxBatch = 512
+	// overlap is how many calls have to wait for a pipeline that is under way before
+	// another is sent beside it, one of them on the lane: so the server has something
+	// to do while this process reads its answers.
+	overlap = 24
 	// overtake is how long calls wait behind a pipeline that is not answered.
 	overtake = 250 * time.Millisecond
 )
@@ -27,11 +31,17 @@ type link struct {
 	mu      sync.Mutex
 	closed  bool
 	private *redis.Client // nil until something needs it
+	waiter  *redis.Client // likewise, for calls that wait for replicas
 	alone   bool          // a call is under way on the user's client
-	senders int           // goroutines that send the queue: one, or two while the first is stuck
+	senders int           // goroutines that send the queue: one or two, one more while they are stuck
 	queue   []*Call
-	stuck   *time.Timer // starts the second one
-	seen    bool        // the user's client has had a connection
+	idle    []*Call      // that have time, until somebody else sends or it is up
+	stuck   *clock.Alarm // starts the second one
+	seen    bool         // the user's client has had a connection
+	lane    *lane        // nil until calls often come alone
+	opening *lane        // that is not open yet
+	lone    int          // calls that came alone while there was none
+	resting bool         // the other private connection is soon put away
 
 	feed *feed
 }
@@ -63,28 +73,69 @@ func (h *Hub) link(node *redis.Client) *link {
 // enqueue sends the call: alone on the user's client if all is quiet, else with
 // the next pipeline of the private connection.
 func (l *link) enqueue(c *Call) {
+	if c.Replication.Replicas > 0 {
+		go l.replicated(c)
+		return
+	}
 	if !c.Private && c.attempts == 0 && l.quiet() {
 		go l.direct(c)
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if c.Slack > 0 && l.senders == 0 {
+		l.idle = append(l.idle, c)
+		if len(l.idle) == 1 {
+			l.hub.AfterFunc(c.Slack, l.start)
+		}
+		return
+	}
 	l.queue = append(l.queue, c)
 	if l.senders == 0 {
+		l.single()
 		l.senders++
 		go l.drain()
 		return
 	}
-	if len(l.queue) > 1 {
-		return
+	if len(l.queue) == 1 {
+		l.expect()
 	}
+	if len(l.queue) >= overlap && l.senders == 1 {
+		if l.lane == nil {
+			l.open()
+			return
+		}
+		l.senders++
+		go l.drain()
+	}
+}
+
+// expect has a pipeline that is under way overtaken if it goes on for long. Called
+// with mu.
+func (l *link) expect() {
 	// A pipeline on a connection that has gone silent is given up when its least
 	// patient call would; what comes now may have less time.
 	if l.stuck == nil {
-		l.stuck = time.AfterFunc(overtake, l.second)
+		l.stuck = l.hub.AfterFunc(overtake, l.second)
 	} else {
 		l.stuck.Reset(overtake)
 	}
+}
+
+// start sends the calls that have waited for others, unless others have taken them along.
+func (l *link) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.idle) == 0 {
+		return
+	}
+	l.queue, l.idle = append(l.queue, l.idle...), nil
+	if l.senders > 0 {
+		l.expect()
+		return
+	}
+	l.senders++
+	go l.drain()
 }
 
 // second sends the queue past a pipeline that is not answered, on another
@@ -92,7 +143,7 @@ func (l *link) enqueue(c *Call) {
 func (l *link) second() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) > 0 && l.senders == 1 {
+	if len(l.queue) > 0 && l.senders < 3 {
 		l.senders++
 		go l.drain()
 	}
@@ -102,9 +153,10 @@ func (l *link) second() {
 func (l *link) quiet() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.alone || l.senders > 0 || l.private != nil || l.hub.id.control != nil || !l.roomy() {
+	if l.alone || l.senders > 0 || l.private != nil || l.lane != nil || l.hub.id.control != nil || !l.roomy() {
 		return false
 	}
+	l.single()
 	l.alone = true
 	return true
 }
@@ -122,11 +174,17 @@ func (l *link) roomy() bool {
 // user's: an attempt that outlasts the call's patience is given up here, and goes
 // on by itself.
 func (l *link) direct(c *Call) {
+	if len(leave([]*Call{c})) == 0 {
+		l.mu.Lock()
+		l.alone = false
+		l.mu.Unlock()
+		return
+	}
 	cmd := c.command(l.hub)
 	c.attempts++
 	c.sent, c.wasPrivate = clock.Now(), false
 	var over atomic.Bool
-	timer := time.AfterFunc(c.Patience, func() {
+	timer := l.hub.AfterFunc(c.Patience, func() {
 		if over.CompareAndSwap(false, true) {
 			l.hub.outcome(c, l, nil, context.DeadlineExceeded, unknown)
 		}
@@ -146,71 +204,105 @@ func (l *link) direct(c *Call) {
 func (l *link) drain() {
 	for {
 		l.mu.Lock()
-		n := pipeline(l.queue)
-		if n == 0 {
+		l.queue, l.idle = append(l.queue, l.idle...), nil
+		var batch []*Call
+		batch, l.queue = pipeline(l.queue)
+		if len(batch) == 0 {
 			l.senders--
+			l.rest()
 			l.mu.Unlock()
 			return
 		}
-		batch := l.queue[:n:n]
-		l.queue = l.queue[n:]
-		if len(l.queue) == 0 {
-			l.queue = nil
-		}
 		l.mu.Unlock()
-		l.exec(batch)
+		l.exec(batch, l.claimLane(), batch[0].Patience, nil)
 	}
 }
 
-// pipeline is how many calls of the queue go together: those whose patience is
-// alike, because the least patient one ends the wait for all.
-func pipeline(queue []*Call) int {
-	n := 0
-	for n < min(len(queue), maxBatch) {
-		if least := queue[0].Patience; queue[n].Patience < least/2 || queue[n].Patience > 2*least {
-			break
+// pipeline picks the calls of the queue that go together: those whose patience is
+// like that of the first, because the least patient one ends the wait for all.
+func pipeline(queue []*Call) (batch, rest []*Call) {
+	for i, c := range queue {
+		if len(batch) == maxBatch {
+			return batch, append(rest, queue[i:]...)
 		}
-		n++
+		if first := queue[0].Patience; c.Patience < first/2 || c.Patience > 2*first {
+			rest = append(rest, c)
+		} else {
+			batch = append(batch, c)
+		}
 	}
-	return n
+	return batch, rest
 }
 
-func (l *link) exec(batch []*Call) {
-	if l.closedByUser(batch[0].Keys[0]) {
+// sender is what a pipeline is sent on: a client, or a lane's connection.
+type sender interface {
+	Process(ctx context.Context, cmd redis.Cmder) error
+	Pipeline() redis.Pipeliner
+}
+
+// exec sends a pipeline, on the lane if it was claimed. wait bounds how long it
+// waits for the answer, where that is less than any call's patience. stop, if not nil,
+// keeps the end of a ctx from cutting the lane from now on; false: it has, or will.
+func (l *link) exec(batch []*Call, n *lane, wait time.Duration, stop func() bool) {
+	batch = leave(batch)
+	if len(batch) > 0 && l.closedByUser(batch[0].Keys[0]) {
 		batch = refuse(batch)
 	}
-	if len(batch) == 0 {
-		return
-	}
-	patience := batch[0].Patience
 	for _, c := range batch {
-		patience = min(patience, c.Patience)
+		wait = min(wait, c.Patience)
 	}
-	ctx, cancel := context.WithTimeout(l.hub.ctx, patience)
-	defer cancel()
-	client := l.client()
-	pipe := client.Pipeline()
+	var cmds []*redis.Cmd
+	verdicts := make([]verdict, len(batch))
+	if len(batch) > 0 {
+		cmds = l.try(batch, n, wait, verdicts)
+	}
+	if n != nil {
+		broken := func(v verdict) bool { return v == unknown || v == unsent || v == notWritable }
+		cut := stop != nil && !stop()
+		l.leaveLane(n, cut || slices.ContainsFunc(verdicts, broken))
+	}
+	for i, c := range batch {
+		l.hub.outcome(c, l, cmds[i].Val(), cmds[i].Err(), verdicts[i])
+	}
+}
+
+// try sends the calls once.
+func (l *link) try(batch []*Call, n *lane, wait time.Duration, verdicts []verdict) []*redis.Cmd {
+	var client sender
+	ctx, users := l.hub.ctx, false
+	if n != nil {
+		client = n.sticky
+		n.conn.until(clock.Wall(clock.Now().Add(wait)))
+	} else {
+		c := l.client()
+		client, users = c, c == l.hub.id.client || c == l.hub.id.control
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
 	cmds := make([]*redis.Cmd, len(batch))
 	now := clock.Now()
 	for i, c := range batch {
 		cmds[i] = c.command(l.hub)
 		c.attempts++
 		c.sent, c.wasPrivate = now, true
-		_ = pipe.Process(ctx, once{cmds[i]})
 	}
 	if len(batch) == 1 {
 		cmds[0].SetErr(client.Process(ctx, once{cmds[0]}))
 	} else {
+		pipe := client.Pipeline()
+		for _, cmd := range cmds {
+			_ = pipe.Process(ctx, once{cmd})
+		}
 		_, _ = pipe.Exec(ctx)
 	}
-	for i, c := range batch {
-		err := cmds[i].Err()
-		v := judge(err)
-		if errors.Is(err, redis.ErrClosed) && client != l.hub.id.client && client != l.hub.id.control {
-			v = unsent // discarded meanwhile; it is not the user's
+	for i, cmd := range cmds {
+		verdicts[i] = judge(cmd.Err())
+		if !users && errors.Is(cmd.Err(), redis.ErrClosed) {
+			verdicts[i] = unsent // discarded meanwhile; it is not the user's
 		}
-		l.hub.outcome(c, l, cmds[i].Val(), err, v)
 	}
+	return cmds
 }
 
 // refuse answers the calls of a client that its user has closed, but for those
@@ -249,11 +341,23 @@ func (l *link) client() redis.UniversalClient {
 // attempts to dial as its size a go-redis pool gives up for a second.
 func (l *link) discard() {
 	l.mu.Lock()
-	old := l.private
-	l.private = nil
+	old, n := []*redis.Client{l.private, l.waiter}, l.lane
+	l.private, l.waiter, l.lane = nil, nil, nil
+	idle := n != nil && !n.busy // else whoever uses it closes it
+	if n != nil {
+		n.conn.end()
+	}
+	if o := l.opening; o != nil && o.conn != nil {
+		o.conn.end()
+	}
 	l.mu.Unlock()
-	if old != nil {
-		_ = old.Close()
+	for _, c := range old {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	if idle {
+		n.close()
 	}
 }
 
@@ -263,34 +367,6 @@ func (l *link) close() {
 	l.mu.Unlock()
 	l.discard()
 	l.feed.close()
-}
-
-// options returns the settings of a private connection to the link's node, nil
-// if the user's client is of a type that does not tell them.
-func (l *link) options() *redis.Options {
-	if l.node == nil {
-		return nil
-	}
-	o := *l.node.Options()
-	o.PoolSize = 4 // at most two are used; the others are there while broken ones are put away
-	o.PipelinePoolSize = -1
-	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 0, 0, 0, 0
-	o.MaxRetries, o.DialerRetries = -1, 1
-	o.ContextTimeoutEnabled = true
-	o.Limiter, o.AutoPipelineOptions = nil, nil
-	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	// An Options that a client has taken over has 0 for "no timeout", which a
-	// new client would read as "the default": a private connection always has
-	// a timeout.
-	if o.ReadTimeout <= 0 {
-		o.ReadTimeout = 5 * time.Second
-	}
-	if o.WriteTimeout <= 0 {
-		o.WriteTimeout = 5 * time.Second
-	}
-	o.PoolTimeout = 0
-	return &o
 }
 
 // errRedial is the answer to go-redis's own attempt to reconnect a pub/sub

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/multihost/multihost/internal/clock"
@@ -19,9 +20,12 @@ type Topic struct {
 	message func(payload string, after time.Time)
 	ready   func(again bool)
 
+	made  time.Time
+	alive atomic.Int64 // when Alive was last true, in ns since made
+
 	// Guarded by hub.mu.
 	holds int
-	timer *time.Timer
+	timer *clock.Alarm
 	feed  *feed // nil: not listening
 
 	// Guarded by feed.mu while there is one, else by hub.mu.
@@ -32,7 +36,7 @@ type Topic struct {
 
 // Topic returns a topic for the channel. Nothing is sent until it is held.
 func (h *Hub) Topic(channel string, message func(payload string, after time.Time), ready func(again bool)) *Topic {
-	return &Topic{hub: h, channel: channel, message: message, ready: ready}
+	return &Topic{hub: h, channel: channel, message: message, ready: ready, made: clock.Now()}
 }
 
 // Hold subscribes, if nobody holds the topic yet, and reports whether the
@@ -77,7 +81,7 @@ func (t *Topic) Drop() {
 	t.hub.mu.Lock()
 	if t.holds--; t.holds == 0 {
 		if t.timer == nil {
-			t.timer = time.AfterFunc(Linger, t.expire)
+			t.timer = t.hub.AfterFunc(Linger, t.expire)
 		} else {
 			t.timer.Reset(Linger)
 		}
@@ -95,8 +99,22 @@ func (t *Topic) expire() {
 	}
 }
 
-// Alive says whether, as far as is known, messages come in.
+// Alive says whether, as far as is known, messages come in. Many waits that are
+// cancelled together ask at once; the answer holds for a millisecond, so that
+// they need not queue for it.
 func (t *Topic) Alive() bool {
+	now := int64(clock.Since(t.made))
+	if last := t.alive.Load(); last > 0 && now-last < int64(time.Millisecond) {
+		return true
+	}
+	if !t.look() {
+		return false
+	}
+	t.alive.Store(now)
+	return true
+}
+
+func (t *Topic) look() bool {
 	t.hub.mu.Lock()
 	f := t.feed
 	t.hub.mu.Unlock()
@@ -108,7 +126,7 @@ func (t *Topic) Alive() bool {
 	if !t.confirmed {
 		return clock.Since(t.since) < silent
 	}
-	return f.conn != nil && (len(f.conn.pings) == 0 || clock.Since(f.conn.pings[0].sent) < silent)
+	return f.conn != nil && (len(f.conn.awaited) == 0 || clock.Since(f.conn.awaited[0].sent) < silent)
 }
 
 // Deaf says that the server does not see the subscription although it was

@@ -67,11 +67,93 @@ func TestEachTopicHearsItsOwnChannelInOrder(t *testing.T) {
 	})
 }
 
+// go-redis holds one lock while it writes to a pub/sub connection and before each
+// read: a second SUBSCRIBE, written while the server was still writing the answer
+// to the first, stopped both sides for ever.
+func TestTopicsComeAndGoOverAConnectionWithoutABuffer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b bubble) {
+		for range 20 {
+			bare := redistest.BubbleClient(t, b.m)
+			h := Use(bare, bare) // its connections as they are, a net.Pipe each
+			var all sync.WaitGroup
+			for i := range 5 {
+				all.Go(func() {
+					e := listen(h, fmt.Sprint(b.key, i))
+					for range 3 {
+						e.Hold()
+						e.ready(t, false)
+						time.Sleep(time.Duration(i) * time.Second) // a PING now and then
+						e.Drop()
+						time.Sleep(2 * Linger)
+					}
+				})
+			}
+			all.Wait()
+			h.Done()
+		}
+	})
+}
+
+func TestManyTopicsAtOnceTakeFewCommands(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		s.SkipOn(t, s.Cluster, "a command for each channel: two may be of two slots")
+		const n = 1000
+		wire := redistest.NewWire(t)
+		name := redistest.Name(t)
+		direct := s.Client(t)
+		h := hubOf(t, s.Client(t, wire.Through))
+		kept := listen(h, name) // keeps the connection
+		kept.Hold()
+		defer kept.Drop()
+		kept.ready(t, false)
+		few := func(command string, most int) {
+			t.Helper()
+			if got := wire.Counts()[command]; got > most {
+				t.Errorf("%d topics should take %d times %s at most, it was sent %d times", n, most, command, got)
+			}
+		}
+		// The first answer of each kind is held until all have asked.
+		asked := func(to string, left int) {
+			t.Helper()
+			redistest.EventuallyTrue(t, soon, "all have asked to "+to, func() bool { return len(h.link(nil).feed.all()) == left })
+		}
+		first := wire.HoldReply(redistest.Is("subscribe"))
+		topics := make([]*ear, n)
+		for i := range topics {
+			topics[i] = listen(h, fmt.Sprint(name, i))
+			topics[i].Hold()
+		}
+		asked("join", n+1)
+		first.Release()
+		for _, e := range topics {
+			e.ready(t, false)
+		}
+		few("SUBSCRIBE", 4) // that of kept, the first, and two of at most maxBatch channels
+		wire.CutPubSub()
+		for _, e := range topics {
+			e.ready(t, true)
+		}
+		few("SUBSCRIBE", 6)
+		first = wire.HoldReply(redistest.Is("unsubscribe"))
+		for _, e := range topics {
+			e.Drop()
+		}
+		asked("leave", 1)
+		first.Release()
+		redistest.EventuallyTrue(t, soon, "the server has no subscription but one", func() bool {
+			channels, err := direct.PubSubChannels(soonCtx(t), name+"*").Result()
+			return err == nil && len(channels) == 1
+		})
+		few("UNSUBSCRIBE", 3)
+	})
+}
+
 func TestADroppedTopicLingers(t *testing.T) {
 	inBubble(t, func(t *testing.T, b bubble) {
 		other := listen(b.hub, b.key+"other") // keeps the connection
 		other.Hold()
 		defer other.Drop()
+		other.ready(t, false)
 		e := listen(b.hub, b.key)
 		e.Hold()
 		e.ready(t, false)

@@ -20,6 +20,11 @@ const (
 )
 
 // wire is one pub/sub connection, dialled once and never again.
+//
+// A command is written only when the one before is answered: go-redis holds one
+// lock while it writes and before each read, so over a connection without a
+// buffer (a net.Pipe, as of a server in memory) a second command would stop both
+// sides. What is asked for meanwhile goes out together.
 type wire struct {
 	feed   *feed
 	ps     *redis.PubSub
@@ -27,32 +32,38 @@ type wire struct {
 	timer  *time.Timer   // the next beat
 
 	// Guarded by feed.mu.
-	conn    net.Conn // client's one connection
-	jobs    []job
+	conn    net.Conn        // client's one connection
+	joins   map[string]bool // channels to subscribe to
+	leaves  map[string]bool // and to unsubscribe from; the last wish counts
+	beats   bool            // a PING is due
 	writing bool
-	asked   map[string][]time.Time // when each unanswered SUBSCRIBE was sent
-	leaving map[string]int         // how many UNSUBSCRIBE are unanswered
-	pings   []ping                 // unanswered, oldest first
+	awaited []*command // not or not fully answered, oldest first
 	serial  int
 	after   time.Time // what is read now was not sent before this
 	dead    bool
 }
 
-// job is a command to write: PING with this id, or (UN)SUBSCRIBE.
-type job struct {
-	ping    string
-	channel string
-	leave   bool
-}
+// kind is what a command asks for.
+type kind int
 
-type ping struct {
-	id   string
-	sent time.Time
+const (
+	ping kind = iota
+	subscribe
+	unsubscribe
+)
+
+// A command is answered once for each of its names, in order.
+type command struct {
+	kind     kind
+	names    []string // channels, or what the PING says
+	answered int      // how many
+	sent     time.Time
+	written  time.Time // zero: it is being written, or waits for the dialling
 }
 
 // dial makes the connection's client; the first command dials.
 func (f *feed) dial() *wire {
-	w := &wire{feed: f, asked: map[string][]time.Time{}, leaving: map[string]int{}}
+	w := &wire{feed: f, joins: map[string]bool{}, leaves: map[string]bool{}}
 	ctx := f.link.hub.ctx
 	if o := f.link.options(); o != nil && f.link.hub.id.control == nil {
 		dial, dialled := o.Dialer, atomic.Bool{}
@@ -103,60 +114,104 @@ func (w *wire) close() {
 	}
 }
 
-// do writes a command, one channel per command, in order. Called with feed.mu.
-func (w *wire) do(j job) {
-	w.jobs = append(w.jobs, j)
-	if !w.writing {
+// join asks for a subscription, leave for its end. Redis confirms also what stands
+// already. Both are called with feed.mu.
+func (w *wire) join(channel string) {
+	delete(w.leaves, channel)
+	w.joins[channel] = true
+	w.wake()
+}
+
+func (w *wire) leave(channel string) {
+	delete(w.joins, channel)
+	w.leaves[channel] = true
+	w.wake()
+}
+
+// wake has the next command written, if there is one. Called with feed.mu.
+func (w *wire) wake() {
+	if w.writing {
+		return
+	}
+	if c := w.next(); c != nil {
 		w.writing = true
-		go w.write()
+		go w.write(c)
 	}
 }
 
-// write writes the jobs. One goroutine does so at a time.
-func (w *wire) write() {
-	for {
+// next takes the next command, nil if there is none or it must wait. In a cluster
+// a command has one channel, since two may be of two slots; so as not to wait
+// for each answer there, several go out (there is always a socket's buffer).
+// Called with feed.mu.
+func (w *wire) next() *command {
+	together, ahead := maxBatch, 1
+	if w.feed.link.hub.Sharded() {
+		together, ahead = 1, maxBatch
+	}
+	if w.dead || len(w.awaited) >= ahead {
+		return nil
+	}
+	c := &command{sent: clock.Now()}
+	switch {
+	case len(w.joins) > 0:
+		c.kind, c.names = subscribe, take(w.joins, together)
+	case len(w.leaves) > 0:
+		c.kind, c.names = unsubscribe, take(w.leaves, together)
+	case w.beats:
+		w.serial++
+		c.kind, c.names, w.beats = ping, []string{strconv.Itoa(w.serial)}, false
+	default:
+		return nil
+	}
+	w.awaited = append(w.awaited, c)
+	return c
+}
+
+// take removes up to n channels.
+func take(channels map[string]bool, n int) (taken []string) {
+	for channel := range channels {
+		if len(taken) == n {
+			break
+		}
+		taken = append(taken, channel)
+		delete(channels, channel)
+	}
+	return taken
+}
+
+// write writes commands, as long as there is one to write now. One goroutine
+// does so at a time.
+func (w *wire) write(c *command) {
+	for c != nil {
+		err := w.send(c)
 		w.feed.mu.Lock()
-		if len(w.jobs) == 0 || w.dead {
-			w.writing = false
-			w.feed.mu.Unlock()
-			return
-		}
-		j := w.jobs[0]
-		w.jobs = w.jobs[1:]
-		switch {
-		case j.ping != "":
-			w.pings = append(w.pings, ping{j.ping, clock.Now()})
-		case j.leave:
-			w.leaving[j.channel]++
-		default:
-			w.asked[j.channel] = append(w.asked[j.channel], clock.Now())
-		}
-		w.feed.mu.Unlock()
-		if err := w.send(j); err != nil {
-			w.feed.mu.Lock()
+		c.written = clock.Now()
+		if err != nil {
 			w.kill()
-			w.feed.mu.Unlock()
 		}
+		c = w.next()
+		w.writing = c != nil
+		w.feed.mu.Unlock()
 	}
 }
 
-func (w *wire) send(j job) error {
+func (w *wire) send(c *command) error {
 	ctx := w.feed.link.hub.ctx
 	sharded := w.feed.link.hub.Sharded()
 	switch {
-	case j.ping != "":
-		return w.ps.Ping(ctx, j.ping)
-	case j.leave && sharded:
-		return w.ps.SUnsubscribe(ctx, j.channel)
-	case j.leave:
-		return w.ps.Unsubscribe(ctx, j.channel)
+	case c.kind == ping:
+		return w.ps.Ping(ctx, c.names...)
+	case c.kind == unsubscribe && sharded:
+		return w.ps.SUnsubscribe(ctx, c.names...)
+	case c.kind == unsubscribe:
+		return w.ps.Unsubscribe(ctx, c.names...)
 	case sharded:
-		return w.ps.SSubscribe(ctx, j.channel)
+		return w.ps.SSubscribe(ctx, c.names...)
 	}
-	return w.ps.Subscribe(ctx, j.channel)
+	return w.ps.Subscribe(ctx, c.names...)
 }
 
-// tick sends the next PING, or gives the connection up if the oldest is
+// tick sends the next PING, or gives the connection up if the oldest command is
 // unanswered for too long.
 func (w *wire) tick() {
 	w.feed.mu.Lock()
@@ -164,14 +219,13 @@ func (w *wire) tick() {
 		w.feed.mu.Unlock()
 		return
 	}
-	if len(w.pings) > 0 && clock.Since(w.pings[0].sent) >= silence-beat {
+	if len(w.awaited) == 0 {
+		w.beats = true
+		w.wake()
+	} else if c := w.awaited[0]; !c.written.IsZero() && clock.Since(c.written) >= silence-beat {
 		w.kill()
 		w.feed.mu.Unlock()
 		return
-	}
-	if !w.writing { // else it is dialling, or its writing is stuck
-		w.serial++
-		w.do(job{ping: strconv.Itoa(w.serial)})
 	}
 	w.timer.Reset(beat)
 	w.feed.mu.Unlock()
@@ -195,7 +249,9 @@ func (w *wire) read() (answered bool) {
 		answered = true
 		switch m := m.(type) {
 		case *redis.Pong:
-			w.pong(m.Payload)
+			w.feed.mu.Lock()
+			w.answer(ping, m.Payload)
+			w.feed.mu.Unlock()
 		case *redis.Message:
 			w.feed.mu.Lock()
 			t, after := w.feed.topics[m.Channel], w.after
@@ -211,22 +267,24 @@ func (w *wire) read() (answered bool) {
 	}
 }
 
-func (w *wire) pong(id string) {
-	w.feed.mu.Lock()
-	defer w.feed.mu.Unlock()
-	for i, p := range w.pings {
-		if p.id == id {
-			w.hear(p.sent)
-			w.pings = w.pings[i+1:]
-			return
-		}
+// answer takes note of an answer, and reports whether it was awaited. Called with
+// feed.mu.
+func (w *wire) answer(k kind, name string) bool {
+	if len(w.awaited) == 0 {
+		return false
 	}
-}
-
-func (w *wire) hear(sent time.Time) {
-	if sent.After(w.after) {
-		w.after = sent
+	c := w.awaited[0]
+	if c.kind != k || c.names[c.answered] != name {
+		return false
 	}
+	if k != unsubscribe { // a server that ends a subscription by itself says the same
+		w.after = c.sent
+	}
+	if c.answered++; c.answered == len(c.names) {
+		w.awaited = w.awaited[1:]
+		w.wake()
+	}
+	return true
 }
 
 // subscription takes note of a confirmation. It reports false when the server
@@ -235,23 +293,11 @@ func (w *wire) subscription(m *redis.Subscription) bool {
 	w.feed.mu.Lock()
 	t := w.feed.topics[m.Channel]
 	if m.Kind != "subscribe" && m.Kind != "ssubscribe" {
-		n := w.leaving[m.Channel]
-		if n > 1 {
-			w.leaving[m.Channel] = n - 1
-		} else {
-			delete(w.leaving, m.Channel)
-		}
+		asked := w.answer(unsubscribe, m.Channel)
 		w.feed.mu.Unlock()
-		return n > 0 || t == nil
+		return asked || t == nil
 	}
-	if asked := w.asked[m.Channel]; len(asked) > 0 {
-		w.hear(asked[0])
-		if asked = asked[1:]; len(asked) > 0 {
-			w.asked[m.Channel] = asked
-		} else {
-			delete(w.asked, m.Channel)
-		}
-	}
+	w.answer(subscribe, m.Channel)
 	if t == nil {
 		w.feed.mu.Unlock()
 		return true

@@ -16,8 +16,10 @@ const MaxName = 512
 
 // The kinds of objects.
 const (
-	Lock  = "lock"
-	Event = "event"
+	Lock      = "lock"
+	Semaphore = "sem"
+	Event     = "event"
+	Queue     = "queue"
 )
 
 // Object is one lock, event, semaphore or queue in Redis.
@@ -84,6 +86,15 @@ func (o Object) Name() string { return o.name }
 
 // Key returns the object's main key.
 func (o Object) Key() string { return o.key }
+
+// Kind returns the kind of the object with this main key, "" if it is none.
+func Kind(key string) string {
+	before, tag, ok := strings.Cut(key, ":{")
+	if !ok || !strings.HasPrefix(before, Version+":") || strings.IndexByte(tag, '}') != len(tag)-1 {
+		return ""
+	}
+	return before[strings.LastIndexByte(before, ':')+1:]
+}
 
 // Part returns the key of one of the object's parts.
 func (o Object) Part(part string) string { return o.key + ":" + part }

@@ -132,3 +132,27 @@ func BenchmarkNew(b *testing.B) {
 		_, _ = New(Lock, "shop", "nightly-report")
 	}
 }
+
+func TestKindIsReadOffTheMainKeyAlone(t *testing.T) {
+	for _, kind := range []string{Lock, Semaphore, Event} {
+		for _, namespace := range []string{"", "prod", "a:b{c}", "lock"} {
+			for _, name := range []string{"x", "a:{b}", ":{", "sem", "語"} {
+				o, err := New(kind, namespace, name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := Kind(o.Key()); got != kind {
+					t.Errorf("the kind of %q should be %q, got %q", o.Key(), kind, got)
+				}
+				if got := Kind(o.Part("line")); got != "" {
+					t.Errorf("%q is no main key, got kind %q", o.Part("line"), got)
+				}
+			}
+		}
+	}
+	for _, key := range []string{"", "x", "mh1", "mh1:", "mh1:lock", "mh1:lock:x", "lock:{x}", "mh2:lock:{x}", "mh1:lock:{x", "mh1:{x}", ":{}"} {
+		if got := Kind(key); got != "" {
+			t.Errorf("%q is nobody's key, got kind %q", key, got)
+		}
+	}
+}

@@ -25,6 +25,9 @@ type Terms struct {
 	// NoRenew leaves the lease to end at its deadline. Renewals are sent all the
 	// same, to hear whether it was taken away, but must not extend it.
 	NoRenew bool
+	// Slack is how long a renewal may wait for others to travel with: it is due so
+	// much before a third of the lease has passed.
+	Slack time.Duration
 }
 
 // Deadline is the end of trust in a lease granted for ttl by a command sent at
@@ -50,17 +53,18 @@ type Keeper struct {
 	sending  bool
 	frozen   bool // no more renewals
 	ended    bool
-	timer    *time.Timer
+	alarm    *clock.Alarm
 }
 
-// Keep starts a keeper. Both functions run on goroutines of their own.
-func Keep(terms Terms, deadline time.Time, renew, lost func()) *Keeper {
+// Keep starts a keeper, with an alarm of these. Both functions run on goroutines of
+// their own.
+func Keep(alarms *clock.Alarms, terms Terms, deadline time.Time, renew, lost func()) *Keeper {
 	k := &Keeper{terms: terms, renew: renew, lost: lost, deadline: deadline}
 	left := clock.Until(deadline)
-	k.next = deadline.Add(-left * 2 / 3)
+	k.next = deadline.Add(-left*2/3 - min(terms.Slack, left/3))
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.timer = time.AfterFunc(k.wait(), k.tick)
+	k.alarm = alarms.AfterFunc(k.wait(), k.tick)
 	return k
 }
 
@@ -89,7 +93,7 @@ func (k *Keeper) tick() {
 	if renew {
 		k.sending = true
 	}
-	k.timer.Reset(k.wait())
+	k.alarm.Reset(k.wait())
 	k.mu.Unlock()
 	if renew {
 		k.renew()
@@ -97,23 +101,28 @@ func (k *Keeper) tick() {
 }
 
 // Renewed moves the deadline: a command sent at this time left the lease ttl
-// to live. After the deadline has passed it does nothing: what was lost stays
-// lost.
+// to live. After the deadline has passed it does not: what was lost stays lost,
+// and is told at once.
 func (k *Keeper) Renewed(sent time.Time, ttl time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.sending = false
-	if k.ended || !clock.Now().Before(k.deadline) {
+	if k.ended {
 		return
 	}
-	if d := k.terms.Deadline(sent, ttl); d.After(k.deadline) && !k.terms.NoRenew {
-		k.deadline = d
+	if clock.Now().Before(k.deadline) {
+		if d := k.terms.Deadline(sent, ttl); d.After(k.deadline) && !k.terms.NoRenew {
+			k.deadline = d
+		}
+		left := min(ttl, k.terms.TTL)
+		k.next = sent.Add(left/3 - min(k.terms.Slack, left/3))
 	}
-	k.next = sent.Add(min(ttl, k.terms.TTL) / 3)
-	k.timer.Reset(k.wait())
+	// The timer knows nothing of a suspension of the host in the meantime.
+	k.alarm.Reset(k.wait())
 }
 
-// Failed says that a renewal was not answered: another follows soon.
+// Failed says that a renewal was not answered: another follows soon. Of a grant
+// shorter than TTL there may be less left than a part of TTL.
 func (k *Keeper) Failed() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -121,8 +130,8 @@ func (k *Keeper) Failed() {
 	if k.ended {
 		return
 	}
-	k.next = clock.Now().Add(max(k.terms.TTL/20, time.Millisecond))
-	k.timer.Reset(k.wait())
+	k.next = clock.Now().Add(max(min(k.terms.TTL/20, clock.Until(k.deadline)/4), time.Millisecond))
+	k.alarm.Reset(k.wait())
 }
 
 // Again has the next renewal sent at once.
@@ -133,7 +142,7 @@ func (k *Keeper) Again() {
 		return
 	}
 	k.next = clock.Now()
-	k.timer.Reset(k.wait())
+	k.alarm.Reset(k.wait())
 }
 
 // Lose ends the lease as lost, if it has not ended before.
@@ -160,7 +169,7 @@ func (k *Keeper) End() bool {
 		return false
 	}
 	k.ended = true
-	k.timer.Stop()
+	k.alarm.Stop()
 	return true
 }
 

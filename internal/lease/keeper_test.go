@@ -25,7 +25,7 @@ type keeping struct {
 func keep(terms Terms, ttl time.Duration, answer func(*keeping)) *keeping {
 	k := &keeping{start: clock.Now(), answer: answer}
 	ready := make(chan struct{})
-	k.Keeper = Keep(terms, terms.Deadline(k.start, ttl), func() {
+	k.Keeper = Keep(new(clock.Alarms), terms, terms.Deadline(k.start, ttl), func() {
 		<-ready
 		k.note.Lock()
 		k.renewals = append(k.renewals, clock.Since(k.start))
@@ -217,17 +217,14 @@ func TestARenewalReadAfterTheDeadlineDoesNotReviveALease(t *testing.T) {
 		k := keep(ten, ten.TTL, nil)
 		time.Sleep(time.Second)
 		k.mu.Lock()
-		k.timer.Stop() // it has not run yet
+		k.alarm.Stop() // it has not run yet
 		k.mu.Unlock()
 		time.Sleep(9 * time.Second)
 		if k.Trusted() {
 			t.Error("by the clock the lease should not be trusted")
 		}
 		k.Renewed(k.start.Add(3*time.Second), ten.TTL)
-		if k.Trusted() {
-			t.Error("a renewal read after the deadline should not revive the lease")
-		}
-		k.Lose()
+		k.want(t, nil, []time.Duration{10 * time.Second}) // not only when the timer would have run
 	})
 }
 
@@ -311,5 +308,21 @@ func TestAGrantThatIsOverIsLostAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := keep(ten, time.Millisecond, nil)
 		k.want(t, nil, seconds(0))
+	})
+}
+
+// What is left of a short grant may be less than the usual pause.
+func TestAFailedRenewalOfAShortGrantIsTriedAgainInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hour := Terms{TTL: time.Hour, Margin: time.Second}
+		k := keep(hour, 3*time.Second, (*keeping).Failed)
+		time.Sleep(2 * time.Second)
+		if n := len(k.sent()); n < 2 || n > 4 {
+			t.Errorf("of a grant for 3 s a failed renewal should be tried again before its end, and not all the time; it was at %v", k.sent())
+		}
+		k.from(renew)
+		time.Sleep(time.Minute)
+		k.want(t, k.sent(), nil)
+		k.End()
 	})
 }

@@ -15,7 +15,8 @@
 // Each of them is started on a free port of loopback at its first use, shared
 // by the tests of the test binary, and stopped by [Main]. Nothing is persisted
 // and nothing is flushed: a test takes a name of its own from [Name].
-// [StartOwn] gives a test a server that it may stop, pause and restart.
+// [StartOwn] gives a test a server that it may stop, pause and restart,
+// [Server.StartPair] a primary and a replica to fail over to.
 //
 //	MULTIHOST_TEST_SERVERS   name=redis://host:port/db,…     servers that run already
 //	MULTIHOST_TEST_COMMANDS  name=program argument …,…       servers to start
@@ -31,17 +32,20 @@
 // # Fake time
 //
 // [Bubble] runs a test against miniredis in a testing/synctest bubble: an hour
-// of waiting takes milliseconds, TTLs included.
+// of waiting takes milliseconds, TTLs included. [NewServerTime] gives its server a
+// clock of its own, which is wrong or jumps.
 //
 // # Faults
 //
 // A [Wire] stands between a client and its server, in bubbles too. It loses
 // or holds replies, holds commands until their connection is long dead, cuts
-// connections, stops forwarding, and counts what the client sent.
+// connections, stops forwarding, and counts what the client sent. [StartChild]
+// starts a process of the test binary, to be killed or paused.
 //
 // # Judges
 //
 // A [Recorder] keeps the history of operations for porcupine to compare with a
-// sequential model: [MutexModel], [EventModel]. [NoLeaks] demands that nothing of a
-// test stays behind: no goroutine, no connection, no key.
+// sequential model: [MutexModel], [EventModel], [QueueModel], [DeliveryModel], and that
+// of [PermitHistory]. [NoLeaks] demands that nothing of a test stays behind, no
+// connection and no key, and [Main] that no goroutine does.
 package redistest

@@ -99,6 +99,9 @@ func judge(t testing.TB, model porcupine.Model, history []porcupine.Operation) {
 		if err := porcupine.VisualizePath(model, info, path); err != nil {
 			t.Log("no picture: ", err)
 		}
+		for _, op := range history {
+			t.Logf("%d..%d client %d: %s", op.Call, op.Return, op.ClientId, model.DescribeOperation(op.Input, op.Output))
+		}
 		t.Errorf("no order of these %d operations is legal; go test -artifacts keeps the picture %s", len(history), path)
 	}
 }

@@ -23,17 +23,17 @@ const keyPrefix = "mh1:"
 // leaksWithin is the linger and slack for a loaded machine.
 const leaksWithin = 10 * time.Second
 
-// NoLeaks waits until nothing of the library is left, and fails the test when something
-// stays:
+// NoLeaks waits until nothing of this test is left, and fails it when something stays:
 //
-//   - goroutines in, or started by, a package of this module (tests and this
-//     package aside), whichever test they belong to: do not mix with t.Parallel;
 //   - connections that this test's clients have not in their pools, and subscriptions;
 //   - keys with name in them, but for those that end in one of allowed.
+//
+// Goroutines do not tell which of the tests that run at once they belong to:
+// [Main] looks at those when all have ended.
 func NoLeaks(t testing.TB, s *Server, name string, allowed ...string) {
 	t.Helper()
 	Eventually(t, leaksWithin, func() error {
-		return errors.Join(leakedGoroutines(), s.leakedConns(t), s.leakedKeys(t, name, allowed))
+		return errors.Join(s.leakedConns(t), s.leakedKeys(t, name, allowed))
 	})
 }
 
@@ -50,7 +50,8 @@ func NoBubbleLeaks(t testing.TB, m *miniredis.Miniredis, client *redis.Client, n
 	}
 }
 
-// leakedGoroutines lists the library's goroutines that still run.
+// leakedGoroutines lists the goroutines that still run in, or were started by,
+// a package of this module, tests and this package aside.
 func leakedGoroutines() error {
 	all := make([]byte, 1<<20)
 	for {

@@ -3,6 +3,7 @@ package redistest
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -14,8 +15,12 @@ import (
 // mainRuns tells Each that somebody will stop the shared servers.
 var mainRuns atomic.Bool
 
-// Main runs the tests of a package and stops the shared servers afterwards.
-// A package that calls Each needs it:
+// atOnce is how many tests run at the same time. They wait for the linger, for TTLs
+// and for servers, and hardly for the processor.
+const atOnce = "4"
+
+// Main runs the tests of a package, fails when goroutines of the library are left
+// then, and stops the shared servers. A package that calls Each needs it:
 //
 //	func TestMain(m *testing.M) { redistest.Main(m) }
 //
@@ -30,10 +35,26 @@ func Main(m *testing.M) {
 		// go-redis would write a line for each attempt.
 		redis.SetLogger(silent{})
 	}
+	if !given("test.parallel") {
+		_ = flag.Set("test.parallel", atOnce)
+	}
 	sweepDirs()
 	code := m.Run()
+	if code == 0 {
+		if err := Within(leaksWithin, leakedGoroutines); err != nil {
+			fmt.Fprintln(os.Stderr, "redistest:", err)
+			code = 1
+		}
+	}
 	shared.stop()
 	os.Exit(code)
+}
+
+// given reports that a flag is on the command line.
+func given(name string) bool {
+	found := false
+	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
 }
 
 // shared holds what Main has to stop.

@@ -127,17 +127,13 @@ func (o *Own) Restart(t testing.TB) {
 // on systems that cannot do this.
 func (o *Own) Pause(t testing.TB) {
 	t.Helper()
-	if err := pause(o.proc.cmd.Process); err != nil {
-		t.Skipf("redistest: pausing a process: %v", err)
-	}
+	PauseProcess(t, o.proc.cmd.Process)
 }
 
 // Resume lets a paused server go on.
 func (o *Own) Resume(t testing.TB) {
 	t.Helper()
-	if err := resume(o.proc.cmd.Process); err != nil {
-		t.Fatal("redistest: ", err)
-	}
+	ResumeProcess(t, o.proc.cmd.Process)
 }
 
 // String names the server in messages.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -54,6 +55,23 @@ func (p *process) kill() {
 
 // errEnded: it exited with 0, which a server that is needed should not.
 var errEnded = errors.New("by itself")
+
+// PauseProcess stops a process that the test started, without its noticing,
+// until ResumeProcess. It skips the test on systems that cannot do this.
+func PauseProcess(t testing.TB, p *os.Process) {
+	t.Helper()
+	if err := pause(p); err != nil {
+		t.Skipf("redistest: pausing a process: %v", err)
+	}
+}
+
+// ResumeProcess lets a paused process go on.
+func ResumeProcess(t testing.TB, p *os.Process) {
+	t.Helper()
+	if err := resume(p); err != nil {
+		t.Fatal("redistest: ", err)
+	}
+}
 
 // ended says why the process is gone; nil while it runs.
 func (p *process) ended() error {

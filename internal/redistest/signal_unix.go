@@ -8,8 +8,14 @@ import (
 	"syscall"
 )
 
-// pause stops a process without its noticing; resume lets it go on.
-func pause(p *os.Process) error  { return p.Signal(syscall.SIGSTOP) }
+// pause stops a child without its noticing; resume lets it go on.
+func pause(p *os.Process) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return stopped(p)
+}
+
 func resume(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
 
 // gone reports that there is no such process any more.

@@ -187,7 +187,11 @@ func TestAPartitionIsSilentAndHealsLate(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.w.Partition()
-		err := client.Incr(ctx, c.key).Err()
+		var err error
+		EventuallyTrue(t, 10*time.Second, "the command is sent", func() bool { // a client without a connection has to dial first
+			err = client.Incr(ctx, c.key).Err()
+			return c.w.Counts()["INCR"] > 0
+		})
 		var timeout net.Error
 		if !errors.As(err, &timeout) || !timeout.Timeout() {
 			t.Errorf("%v instead of a timeout", err)

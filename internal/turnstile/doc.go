@@ -1,5 +1,12 @@
-// Package turnstile lets one at a time through: it is the lock, but for the
-// public handle.
+// Package turnstile lets one at a time through, or so many: it is the lock and
+// the semaphore, but for the public handles.
+//
+// In Redis the two differ: the lock is a key with an owner, the semaphore a set of
+// permits. Their scripts answer alike, so the code in the process is one; below,
+// "the lock" is either. A ticket that was granted is the lock, or one permit.
+// What is a token for the lock is for a permit the number of the turn within its
+// grant, so a permit's id is its ticket and that number. A process may have several
+// grants of a semaphore, and stands in line once all the same, for the next.
 //
 // # Two lines
 //

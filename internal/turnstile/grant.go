@@ -14,14 +14,17 @@ type grant struct {
 	line      *Line
 	ticket    string
 	terms     *Terms
-	next      uint64 // the token of the next turn
-	last      uint64 // the last token reserved
-	passes    int    // how often it may still be passed on
-	since     time.Time
-	ambiguous bool // a join with this ticket may still arrive
+	next      uint64    // the token of the next turn
+	last      uint64    // the last token reserved
+	passes    int       // how often it may still be passed on while others stand in line,
+	since     time.Time // and since when that counts
+	ambiguous bool      // a join with this ticket may still arrive
 	keeper    *lease.Keeper
 	hold      *Hold // the present turn
+	asked     bool  // somebody waits for the next renewal
 	dismissed string
+
+	replicated bool // enough replicas have it
 }
 
 // take starts keeping a grant. Called with mu.
@@ -32,7 +35,7 @@ func (l *Line) take(ticket string, terms *Terms, s standing, deadline time.Time,
 	}
 	l.grants[ticket] = g
 	l.use() // until it is given back or lost
-	g.keeper = lease.Keep(terms.Terms, deadline, g.renew, g.lost)
+	g.keeper = lease.Keep(l.hub.Alarms(), terms.Terms, deadline, g.renew, g.lost)
 	return g
 }
 
@@ -41,31 +44,60 @@ func (l *Line) give(g *grant, w *waiter, how How) {
 	h := newHold(g, w.terms, g.next)
 	g.next++
 	g.hold = h
-	l.observe(w.terms, Observation{Kind: Acquired, How: how, Duration: clock.Since(w.since), Token: h.token})
+	l.observe(w.terms, Observation{Kind: Acquired, How: how, Duration: clock.Since(w.since), Token: h.token, Ticket: g.ticket})
 	w.outcome <- outcome{hold: h}
+}
+
+// passing says whether the process holds what may be passed on. Called with mu.
+func (l *Line) passing() bool {
+	for _, g := range l.grants {
+		if g.terms.Handoffs > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// crowd takes note of whether another process stands in line. While none does, the
+// process passes on as long as it likes; from when one does, as if it had just been
+// granted what it holds. Called with mu.
+func (l *Line) crowd(others bool) {
+	if l.alone && others {
+		for _, g := range l.grants {
+			g.passes, g.since = min(g.terms.Handoffs, l.waiters.Len()), clock.Now()
+		}
+	}
+	l.alone = !others
 }
 
 // pass gives the next turn to a waiter of the same process, if that is allowed
 // by now. Called with mu.
 func (l *Line) pass(g *grant) bool {
 	w := l.first()
-	if w == nil || g.passes == 0 || g.next > g.last || !w.terms.alike(g.terms) {
+	if w == nil || g.next > g.last || g.terms.Handoffs == 0 || w.terms.Handoffs == 0 || !w.terms.alike(g.terms) || !w.terms.Limit.agreed() {
 		return false
 	}
-	if clock.Since(g.since) > max(passFor, passTrips*l.trip) || clock.Until(g.keeper.Deadline()) < min(g.terms.TTL, offer)/10 {
+	if !l.alone {
+		if g.passes == 0 || clock.Since(g.since) > max(passFor, passTrips*l.trip) {
+			return false
+		}
+		g.passes--
+	}
+	if clock.Until(g.keeper.Deadline()) < min(g.terms.TTL, offer)/10 {
 		return false
 	}
-	g.passes--
 	l.remove(w)
 	l.give(g, w, HowPassed)
 	l.step()
 	return true
 }
 
-// handBack releases the grant in Redis. rest is for how long the lock stays
-// taken all the same. done, which may be nil, hears the outcome. Called with mu.
-func (l *Line) handBack(g *grant, rest time.Duration, done func(error)) {
+// handBack has the grant released in Redis, by the call that it returns. rest is
+// for how long the lock stays taken all the same. done, which may be nil, hears the
+// outcome. Called with mu.
+func (l *Line) handBack(g *grant, rest time.Duration, done func(error)) *hub.Call {
 	delete(l.grants, g.ticket)
+	l.leaving[g.ticket] = true
 	deadline := g.keeper.Deadline()
 	g.keeper.End()
 	// The process's own place may be the first in line: its standing comes with
@@ -79,7 +111,7 @@ func (l *Line) handBack(g *grant, rest time.Duration, done func(error)) {
 		p = nil
 	}
 	c := &hub.Call{
-		Script: releaseScript, Keys: l.keys, Attempts: manyAttempts, Until: deadline,
+		Script: l.releaseScript, Keys: l.keys, Boxed: l.boxed, Attempts: manyAttempts, Until: deadline,
 		Args: []any{g.ticket, number(g.next - 1), ms(rest), flag(g.ambiguous), own, l.channel},
 	}
 	c.Done = func(r hub.Reply) {
@@ -87,38 +119,37 @@ func (l *Line) handBack(g *grant, rest time.Duration, done func(error)) {
 			// The user has closed the client, but what was taken is given back.
 			again := *c
 			again.Private, again.AfterClose = true, true
-			again.Done = func(r hub.Reply) { l.handedBack(p, r, done) }
+			again.Done = func(r hub.Reply) { l.handedBack(g, p, r, done) }
 			l.hub.Go(&again)
 			return
 		}
-		l.handedBack(p, r, done)
+		l.handedBack(g, p, r, done)
 	}
-	l.hub.Go(c)
+	return c
 }
 
-func (l *Line) handedBack(p *place, r hub.Reply, done func(error)) {
+func (l *Line) handedBack(g *grant, p *place, r hub.Reply, done func(error)) {
 	defer l.unuse()
 	mine, s, err := decodeRelease(r.Value)
+	l.mu.Lock()
+	delete(l.leaving, g.ticket)
 	if r.Err != nil {
 		err = r.Err
 		if r.Ambiguous {
 			err = hub.Join(hub.ErrUnknownOutcome, err)
 		}
 	} else {
-		l.mu.Lock()
 		l.trip = clock.Since(r.Sent)
-		l.mu.Unlock()
 	}
 	if p != nil {
-		l.mu.Lock()
 		p.calling = false
 		if err != nil || s == nil {
 			l.settle(p, standing{}, hub.Join(hub.ErrUnavailable, err), r.Sent)
 		} else {
 			l.settle(p, *s, nil, r.Sent)
 		}
-		l.mu.Unlock()
 	}
+	l.mu.Unlock()
 	// Sent once and not ours: it was lost. Sent again and not ours: the first
 	// one did it.
 	if err == nil && !mine && r.Attempts == 1 {
@@ -141,10 +172,24 @@ func (g *grant) renew() {
 	if g.terms.NoRenew {
 		ttl = 0 // only asks whether it still stands
 	}
+	// If this one is not answered, there must be time for another.
+	left := clock.Until(g.keeper.Deadline())
+	patience := min(g.terms.TTL/3, left/2)
+	if g.terms.Replicas > 0 {
+		patience /= 2 // the replicas get the other half
+	}
+	// Many renewals travel together, those that somebody waits for apart.
+	slack := g.terms.Slack
+	if g.asked || left < g.terms.TTL/2 {
+		slack = 0
+	}
+	g.asked = false
 	l.use()
 	l.hub.Go(&hub.Call{
-		Script: renewScript, Keys: l.keys, Private: true, AfterClose: true, Patience: max(g.terms.TTL/3, 10*time.Millisecond),
-		Args: []any{g.ticket, ttl, number(g.hold.token), g.dismissed},
+		Script: l.renewScript, Keys: l.keys, Boxed: l.boxed, Private: true, AfterClose: true, Patience: max(patience, 10*time.Millisecond),
+		Slack:       slack,
+		Args:        []any{g.ticket, ttl, number(g.hold.token), g.dismissed},
+		Replication: l.replication(g.terms, patience),
 		Done: func(r hub.Reply) {
 			defer l.unuse()
 			g.renewed(r)
@@ -154,11 +199,18 @@ func (g *grant) renew() {
 
 func (g *grant) renewed(r hub.Reply) {
 	v, err := decodeRenew(r.Value)
+	if v.crowd {
+		g.line.mu.Lock()
+		g.line.crowd(true)
+		g.line.mu.Unlock()
+	}
 	switch {
 	case r.Err != nil && hub.Permanent(r.Err):
 		g.keeper.Lose() // the key is of another type now
 	case r.Err != nil || err != nil:
 		g.keeper.Failed()
+	case v.ok && r.Replicas < g.terms.Replicas:
+		g.keeper.Failed() // it is extended, but a fail-over may forget that
 	case v.ok:
 		g.keeper.Renewed(r.Sent, g.terms.TTL)
 	case v.revoked:
@@ -182,6 +234,14 @@ func (g *grant) revoked(token uint64) {
 		return
 	}
 	g.keeper.Failed()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g.renewNow()
+}
+
+// renewNow has the next renewal sent at once. Called with mu.
+func (g *grant) renewNow() {
+	g.asked = true
 	g.keeper.Again()
 }
 
@@ -216,6 +276,6 @@ func (l *Line) revoke(ticket string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if g := l.grants[ticket]; g != nil {
-		g.keeper.Again()
+		g.renewNow()
 	}
 }

@@ -3,6 +3,7 @@ package turnstile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -11,6 +12,11 @@ import (
 	"github.com/multihost/multihost/internal/hub"
 	"github.com/multihost/multihost/internal/lease"
 )
+
+// turn is what is held.
+type turn interface {
+	Context(parent context.Context) (context.Context, context.CancelFunc)
+}
 
 // releaseWait bounds the wait for the answer to a release.
 const releaseWait = time.Second
@@ -75,6 +81,9 @@ func (h *Hold) Token() uint64 {
 	return h.token
 }
 
+// ID names the turn: a semaphore's permits have no order, but an id each.
+func (h *Hold) ID() string { return turnID(h.grant.ticket, h.token) }
+
 // Context returns a context that ends with the turn.
 func (h *Hold) Context(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
@@ -116,7 +125,7 @@ func (h *Hold) end(err error) bool {
 		(*c)(err)
 	}
 	h.cancels = nil
-	o := Observation{Kind: Released, Duration: clock.Since(h.since), Token: h.token}
+	o := Observation{Kind: Released, Duration: clock.Since(h.since), Token: h.token, Ticket: h.grant.ticket}
 	if errors.Is(err, lease.ErrLost) {
 		o.Kind = Lost
 	}
@@ -183,11 +192,18 @@ func (h *Hold) Release(context.Context) error {
 		}
 		return h.err
 	}
+	start, wait := clock.Now(), min(releaseWait, left)
 	answer := make(chan error, 1)
-	if h.hand(func(err error) { answer <- err }) {
-		return nil
+	call := h.hand(max(h.terms.MinHold-clock.Since(h.since), 0), func(err error) { answer <- err })
+	if call != nil {
+		h.grant.line.hub.Run(context.Background(), call, wait)
 	}
-	timer := time.NewTimer(min(releaseWait, left))
+	select {
+	case err := <-answer:
+		return err
+	default:
+	}
+	timer := time.NewTimer(wait - clock.Since(start))
 	defer timer.Stop()
 	select {
 	case err := <-answer:
@@ -197,29 +213,62 @@ func (h *Hold) Release(context.Context) error {
 	}
 }
 
-// giveBack gives the turn to the next without waiting for an answer.
+// Do runs fn with a context that ends with the turn, and then release, also when
+// fn panics. It returns fn's error and that of the release.
+func (h *Hold) Do(parent context.Context, release func(context.Context) error, fn func(context.Context) error) error {
+	return Do(parent, h, release, fn)
+}
+
+// Do is [Hold.Do] of any turn.
+func Do(parent context.Context, h turn, release func(context.Context) error, fn func(context.Context) error) error {
+	finished := false
+	defer func() {
+		if !finished {
+			_ = release(parent) // fn panicked; there is no one to tell
+		}
+	}()
+	ctx, cancel := h.Context(parent)
+	defer cancel()
+	err := fn(ctx)
+	finished = true
+	released := release(parent)
+	if errors.Is(released, lease.ErrReleased) {
+		released = nil // fn did it
+	}
+	switch {
+	case err == nil:
+		return released
+	case released == nil:
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, released)
+}
+
+// giveBack gives a turn that nobody has had to the next, without waiting for an
+// answer: MinHold does not count.
 func (h *Hold) giveBack() {
 	if h.end(lease.ErrReleased) {
-		h.hand(func(error) {})
+		if call := h.hand(0, func(error) {}); call != nil {
+			h.grant.line.hub.Go(call)
+		}
 	}
 }
 
-// hand passes the turn on inside the process, and reports so, or gives the
-// lock back in Redis; done hears the outcome then.
-func (h *Hold) hand(done func(error)) (passed bool) {
+// hand passes the turn on inside the process, or returns the call that gives the
+// lock back in Redis, where it rests for so long. done hears the outcome.
+func (h *Hold) hand(rest time.Duration, done func(error)) *hub.Call {
 	g := h.grant
 	l := g.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.grants[g.ticket] != g {
 		done(lease.ErrLost) // at this very moment
-		return false
+		return nil
 	}
 	g.hold = nil
-	rest := h.terms.MinHold - clock.Since(h.since)
-	if rest <= 0 && l.pass(g) {
-		return true
+	if rest == 0 && h.terms.Handoffs > 0 && l.pass(g) {
+		done(nil)
+		return nil
 	}
-	l.handBack(g, max(rest, 0), done)
-	return false
+	return l.handBack(g, rest, done)
 }

@@ -12,8 +12,9 @@ import (
 
 // inbox is the channel on which the process hears what is meant for it alone:
 //
-//	grant <ticket> <first token> <last token> <ms> <lock>   the lock is yours
+//	grant <ticket> <first token> <last token> <ms> <lock>   the lock, or a permit, is yours
 //	look <ticket> <ms> <lock>                               check after so long, if not before
+//	wanted <ticket> <lock>                                  another process stands in line too, or the limit was lowered
 //	revoke <ticket> <lock>                                  renew now, and hear why
 //	over <lock>                                             a break has ended
 type inbox struct {
@@ -111,6 +112,12 @@ func (b *inbox) message(payload string, after time.Time) {
 		if l, ok := hub.Find[*Line](b.hub, f[2]); ok && err == nil && n >= 0 {
 			l.lookIn(f[0], millis(n))
 		}
+	case "wanted":
+		if ticket, key, ok := strings.Cut(rest, " "); ok {
+			if l, ok := hub.Find[*Line](b.hub, key); ok {
+				l.wanted(ticket)
+			}
+		}
 	case "revoke":
 		if ticket, key, ok := strings.Cut(rest, " "); ok {
 			if l, ok := hub.Find[*Line](b.hub, key); ok {
@@ -133,8 +140,12 @@ func (b *inbox) grant(ticket, key string, s standing, after time.Time) {
 	if l, ok := hub.Find[*Line](b.hub, key); ok && l.grantCame(ticket, s, after) {
 		return
 	}
+	k := kindOf(key)
+	if k == nil {
+		return
+	}
 	b.hub.Go(&hub.Call{
-		Script: releaseScript, Keys: keys(key), Private: true, AfterClose: true,
+		Script: k.releaseScript, Keys: k.keysOf(key), Private: true, AfterClose: true,
 		Attempts: manyAttempts, Until: clock.Now().Add(leastCleanup),
 		Args: []any{ticket, "", 0, "0", "", ""}, // if a join may come late, its withdrawal has told
 		Done: func(hub.Reply) {},
@@ -145,7 +156,7 @@ func (b *inbox) grant(ticket, key string, s standing, after time.Time) {
 func (l *Line) grantCame(ticket string, s standing, after time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.grants[ticket] != nil {
+	if l.grants[ticket] != nil || l.leaving[ticket] {
 		return true // known from an answer already
 	}
 	p := l.place
@@ -155,6 +166,16 @@ func (l *Line) grantCame(ticket string, s standing, after time.Time) bool {
 	l.failures = 0
 	l.offered(p, s, after)
 	return true
+}
+
+// wanted hears that another process has come to stand in line behind the place.
+func (l *Line) wanted(ticket string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.place; p != nil && p.ticket == ticket {
+		p.wanted = true
+		l.crowd(true)
+	}
 }
 
 // lookIn has the place checked after d, if it would not be before.

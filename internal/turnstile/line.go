@@ -40,6 +40,9 @@ const (
 	// the same in round trips.
 	passFor   = 5 * time.Millisecond
 	passTrips = 20
+	// stock is how many tokens a grant reserves at least for a process in which
+	// several wait: while no other stands in line it passes on without limit.
+	stock = 1024
 )
 
 // Terms are what one acquisition asks for.
@@ -49,20 +52,26 @@ type Terms struct {
 	Handoffs         int // within the process; 0 none
 	Metadata         string
 	Observe          func(Observation) // may be nil
+	Limit            *Limit            // of a semaphore
+
+	Replicas       int // that must have the grant; 0: none
+	ReplicaTimeout time.Duration
 }
 
 // alike says whether a grant made on these terms may be passed on to the other.
 func (t *Terms) alike(o *Terms) bool {
-	return t.Terms == o.Terms && t.Metadata == o.Metadata && !t.NoRenew
+	return t.Terms == o.Terms && t.Metadata == o.Metadata && t.Replicas == o.Replicas && !t.NoRenew
 }
 
-// Line is the process's line for one lock. Get one with [Open].
+// Line is the process's line for one lock or semaphore. Get one with [Open].
 //
 // Lock order: Line.mu, Hold.mu; neither is held while a call to Redis runs.
 type Line struct {
+	*kind
 	hub     *hub.Hub
 	object  keyspace.Object
 	keys    []string
+	boxed   []any  // the same
 	channel string // of the inbox, as the scripts want it
 	inbox   *inbox
 
@@ -72,8 +81,10 @@ type Line struct {
 	failures int       // commands of places in a row
 	late     int       // grants in a row whose trust had ended when they came
 	grants   map[string]*grant
-	trip     time.Duration // a recent round trip
-	over     chan struct{} // closed and replaced when a break has come to its end
+	leaving  map[string]bool // tickets whose release is on its way
+	trip     time.Duration   // a recent round trip
+	alone    bool            // no other process stood in line when last heard
+	over     chan struct{}   // closed when a break has come to its end; nil while nobody waits for that
 }
 
 // waiter is one goroutine that waits.
@@ -96,8 +107,10 @@ func Open(h *hub.Hub, o keyspace.Object) *Line {
 	name, channel := inboxOf(h, o)
 	b := hub.Object(h, name, func() *inbox { return newInbox(h, name) })
 	return hub.Object(h, o.Key(), func() *Line {
-		return &Line{hub: h, object: o, keys: keys(o.Key()), channel: channel, inbox: b,
-			grants: map[string]*grant{}, over: make(chan struct{})}
+		k := kindOf(o.Key())
+		keys := k.keysOf(o.Key())
+		return &Line{kind: k, hub: h, object: o, keys: keys, boxed: hub.Box(keys), channel: channel, inbox: b,
+			grants: map[string]*grant{}, leaving: map[string]bool{}}
 	})
 }
 
@@ -126,9 +139,20 @@ func (l *Line) Acquire(ctx context.Context, terms *Terms) (*Hold, error) {
 	}
 	w := &waiter{terms: terms, since: clock.Now(), outcome: make(chan outcome, 1)}
 	l.mu.Lock()
+	if !terms.Limit.agreed() && !l.compares(terms.Limit) {
+		l.mu.Unlock()
+		if err := l.compare(ctx, terms.Limit); err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+	}
 	w.element = l.waiters.PushBack(w)
-	l.step()
-	if p := l.place; p != nil && p.standing && w.element != nil {
+	if l.place == nil {
+		join := l.join()
+		l.mu.Unlock()
+		l.hub.Run(ctx, join, l.hub.ReadTimeout())
+		l.mu.Lock()
+	} else if p := l.place; p.standing {
 		w.standing = l.healthy()
 		l.observe(terms, Observation{Kind: Waiting})
 		if !w.standing {
@@ -138,7 +162,7 @@ func (l *Line) Acquire(ctx context.Context, terms *Terms) (*Hold, error) {
 	l.mu.Unlock()
 	select {
 	case o := <-w.outcome:
-		return o.hold, o.err
+		return l.replicated(ctx, o)
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
@@ -152,13 +176,14 @@ func (l *Line) Acquire(ctx context.Context, terms *Terms) (*Hold, error) {
 		return nil, ctx.Err()
 	}
 	l.remove(w)
-	err := ctx.Err()
-	if !l.healthy() {
-		err = hub.Join(hub.ErrUnavailable, err)
-	}
+	healthy, listening := l.answering(), l.place != nil && l.place.listening
 	l.step()
 	l.mu.Unlock()
-	return nil, err
+	// Others are cancelled at the same moment: do not ask the topic under mu.
+	if !healthy || listening && !l.inbox.topic.Alive() {
+		return nil, hub.Join(hub.ErrUnavailable, ctx.Err())
+	}
+	return nil, ctx.Err()
 }
 
 // TryAcquire makes one attempt.
@@ -168,14 +193,14 @@ func (l *Line) TryAcquire(ctx context.Context, terms *Terms) (*Hold, error) {
 	}
 	t := &try{line: l, ticket: l.hub.NewID(), since: clock.Now(), terms: terms, outcome: make(chan outcome, 1)}
 	l.use()
-	l.hub.Go(&hub.Call{
-		Script: joinScript, Keys: l.keys, Attempts: joinAttempts,
-		Args: append(l.standArgs(t.ticket, terms, 1), "1"),
+	l.hub.Run(ctx, &hub.Call{
+		Script: l.joinScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts,
+		Args: append(l.standArgs(t.ticket, terms, 1, false), "1"),
 		Done: t.answered,
-	})
+	}, l.hub.ReadTimeout())
 	select {
 	case o := <-t.outcome:
-		return o.hold, o.err
+		return l.replicated(ctx, o)
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
@@ -228,11 +253,17 @@ func (t *try) answered(r hub.Reply) {
 		if r.Attempts > 1 {
 			l.withdraw(t.ticket, true, t.terms.TTL) // the first may still arrive
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case s.status == mismatched:
+			err = t.terms.Limit.mismatch(s)
+		default:
+			t.terms.Limit.agree()
 			err = ErrNotAcquired
 		}
 		t.outcome <- outcome{err: err}
 	default:
+		t.terms.Limit.agree()
 		deadline := t.terms.Deadline(r.Sent, s.ttl)
 		w := &waiter{terms: t.terms, since: t.since, outcome: t.outcome}
 		l.mu.Lock()
@@ -247,8 +278,11 @@ func (t *try) answered(r hub.Reply) {
 // stands in line, without it leaves. Called with mu.
 func (l *Line) step() {
 	p := l.place
+	if l.waiters.Len() == 0 {
+		l.alone = false // without a place nobody tells when that changes
+	}
 	if l.waiters.Len() > 0 && p == nil {
-		l.join()
+		l.hub.Go(l.join())
 		return
 	}
 	if l.waiters.Len() > 0 || p == nil {
@@ -261,7 +295,7 @@ func (l *Line) step() {
 	}
 	// The join's answer says what there is to withdraw. Wait for it, but not
 	// long.
-	p.abandonTimer(abandon, func() {
+	l.abandonTimer(p, abandon, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.place == p && p.calling && l.waiters.Len() == 0 {
@@ -305,8 +339,16 @@ func (l *Line) failIf(err error, ends func(*waiter) bool) {
 }
 
 // standArgs are the ARGV that join and check share.
-func (l *Line) standArgs(ticket string, t *Terms, count int) []any {
-	return []any{ticket, l.channel, max(count, 1), ms(t.TTL), t.Handoffs + 1, t.Metadata}
+func (l *Line) standArgs(ticket string, t *Terms, count int, holds bool) []any {
+	reserve := t.Handoffs + 1
+	if count > 1 && t.Handoffs > 0 {
+		reserve = max(reserve, stock)
+	}
+	args := []any{ticket, l.channel, max(count, 1), ms(t.TTL), reserve, flag(holds), t.Metadata}
+	if t.Limit != nil {
+		args = append(args, t.Limit.n, t.Limit.policy())
+	}
+	return args
 }
 
 // withdraw leaves the line, or gives back what the ticket may have become, in
@@ -319,7 +361,7 @@ func (l *Line) withdraw(ticket string, ambiguous bool, lapse time.Duration) {
 func (l *Line) withdrawFor(ticket string, ambiguous bool, lapse, rest time.Duration) {
 	l.use()
 	l.hub.Go(&hub.Call{
-		Script: releaseScript, Keys: l.keys, Private: true, AfterClose: true,
+		Script: l.releaseScript, Keys: l.keys, Boxed: l.boxed, Private: true, AfterClose: true,
 		Attempts: manyAttempts, Until: clock.Now().Add(max(lapse, leastCleanup)),
 		Args: []any{ticket, "", ms(rest), flag(ambiguous), "", l.channel},
 		Done: func(hub.Reply) { l.unuse() },

@@ -10,7 +10,7 @@ import (
 
 // State describes the lock.
 func (l *Line) State(ctx context.Context) (State, error) {
-	r, err := l.hub.Do(ctx, &hub.Call{Script: stateScript, Keys: l.keys, Attempts: joinAttempts})
+	r, err := l.hub.Do(ctx, &hub.Call{Script: l.stateScript, Keys: l.keys, Attempts: joinAttempts})
 	if err != nil {
 		return State{}, err
 	}
@@ -19,7 +19,7 @@ func (l *Line) State(ctx context.Context) (State, error) {
 
 // Delete removes what a free lock keeps in Redis.
 func (l *Line) Delete(ctx context.Context) error {
-	r, err := l.hub.Do(ctx, &hub.Call{Script: deleteScript, Keys: l.keys, Attempts: joinAttempts})
+	r, err := l.hub.Do(ctx, &hub.Call{Script: l.deleteScript, Keys: l.keys, Attempts: joinAttempts})
 	if err != nil {
 		return err
 	}
@@ -35,9 +35,22 @@ func (l *Line) Delete(ctx context.Context) error {
 // revoked.
 const breakCheck = 5 * time.Second
 
-// Break revokes the turn with this token, 0 for whoever holds, and waits until
-// it is over.
+// Break revokes the turn with this token, 0 for whoever holds the lock, and
+// waits until it is over.
 func (l *Line) Break(ctx context.Context, token uint64) error {
+	return l.revokeTurn(ctx, token, func(token uint64) []any { return []any{number(token), l.channel} })
+}
+
+// BreakPermit revokes the turn of a permit with this id, and waits until it is over.
+func (l *Line) BreakPermit(ctx context.Context, id string) error {
+	ticket, turn, err := parseTurn(id)
+	if err != nil {
+		return err
+	}
+	return l.revokeTurn(ctx, turn, func(uint64) []any { return []any{ticket, number(turn), l.channel} })
+}
+
+func (l *Line) revokeTurn(ctx context.Context, token uint64, args func(uint64) []any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -46,11 +59,14 @@ func (l *Line) Break(ctx context.Context, token uint64) error {
 	defer l.inbox.drop(l)
 	for {
 		l.mu.Lock()
+		if l.over == nil {
+			l.over = make(chan struct{})
+		}
 		over := l.over
 		l.mu.Unlock()
 		r, err := l.hub.Do(ctx, &hub.Call{
-			Script: breakScript, Keys: l.keys, Attempts: joinAttempts,
-			Args: []any{number(token), l.channel},
+			Script: l.breakScript, Keys: l.keys, Attempts: joinAttempts,
+			Args: args(token),
 		})
 		if err != nil {
 			return err
@@ -75,7 +91,8 @@ func (l *Line) Break(ctx context.Context, token uint64) error {
 	}
 }
 
-var errForeign = fmt.Errorf("%w: the holder is not one of multihost's and hears no revocation; end it where it runs, or delete the key", hub.ErrMismatch)
+// ErrForeign is Break's answer where another program took the key by itself.
+var ErrForeign = fmt.Errorf("%w: the holder is not one of multihost's and hears no revocation; end it where it runs, or delete the key", hub.ErrMismatch)
 
 // decodeBreak reads the answer of break.
 func decodeBreak(v any) (over bool, left time.Duration, turn uint64, err error) {
@@ -87,7 +104,7 @@ func decodeBreak(v any) (over bool, left time.Duration, turn uint64, err error) 
 	case "over":
 		return true, 0, 0, nil
 	case "foreign":
-		return false, 0, 0, errForeign
+		return false, 0, 0, ErrForeign
 	case "revoked":
 		if len(a) != 3 {
 			break
@@ -103,8 +120,10 @@ func decodeBreak(v any) (over bool, left time.Duration, turn uint64, err error) 
 
 // breakNotice wakes whoever waits for a break, to look again.
 func (l *Line) breakNotice() {
-	close(l.over)
-	l.over = make(chan struct{})
+	if l.over != nil {
+		close(l.over)
+		l.over = nil
+	}
 }
 
 func (l *Line) breakOver() {

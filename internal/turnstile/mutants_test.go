@@ -24,12 +24,12 @@ func TestEverySafetyPointIsTested(t *testing.T) {
 			"TestTrustInAHandedOverGrantEndsBeforeTheServersLease",
 		},
 		{
-			"nobody asks who listens", "lua/shared.lua",
+			"nobody asks who listens", "lua/line.lua",
 			"elseif subscribed(p.channel) then", "elseif true then",
 			"TestUnreachablePlaceIsPassedOverAndKept",
 		},
 		{
-			"an unreachable place is dropped", "lua/shared.lua",
+			"an unreachable place is dropped", "lua/line.lua",
 			"      at = at + 1\n", "      leave(ticket)\n",
 			"TestUnreachablePlaceIsPassedOverAndKept",
 		},
@@ -39,13 +39,23 @@ func TestEverySafetyPointIsTested(t *testing.T) {
 			"TestAnOfferLastsThreeSeconds",
 		},
 		{
-			"the place behind an offer is not told", "lua/shared.lua",
+			"the place behind an offer is not told", "lua/line.lua",
 			"if p and p.due", "if false and p.due",
 			"TestAnOfferLastsThreeSeconds",
 		},
 		{
 			"ended tickets are forgotten", "lua/join.lua",
 			"if redis.call('ZSCORE', ENDED, ticket) then return {'ended'} end", "",
+			"TestJoinThatArrivesAfterItsCleanUpIsRefused",
+		},
+		{
+			"ended tickets are forgotten, in short", "lua/quick_join.lua",
+			"call('EXISTS', KEYS[3], KEYS[5]) == 0", "call('EXISTS', KEYS[3]) == 0",
+			"TestJoinThatArrivesAfterItsCleanUpIsRefused",
+		},
+		{
+			"the semaphore: ended tickets are forgotten, in short", "lua/quick_sem_join.lua",
+			"call('EXISTS', KEYS[3], KEYS[5]) == 0", "call('EXISTS', KEYS[3]) == 0",
 			"TestJoinThatArrivesAfterItsCleanUpIsRefused",
 		},
 		{
@@ -61,15 +71,53 @@ func TestEverySafetyPointIsTested(t *testing.T) {
 		},
 		{
 			"release sets before it deletes", "lua/release.lua",
-			"    redis.call('DEL', LOCK, HOLDER)\n  end\n",
-			"    redis.call('SET', FENCE, used, 'PX', DAY)\n    redis.call('DEL', LOCK, HOLDER)\n  end\n",
+			"  redis.call('DEL', LOCK)\n",
+			"  redis.call('SET', FENCE, used, 'PX', DAY)\n  redis.call('DEL', LOCK)\n",
 			"TestReleaseWithFullMemory",
 		},
 		{
 			"break takes the lock away", "lua/break.lua",
-			"redis.call('HSET', HOLDER, 'revoke', token, 'breakers', breakers)",
-			"redis.call('DEL', LOCK, HOLDER) pump()",
+			"rewrite(h)\n",
+			"redis.call('DEL', LOCK) pump()\n",
 			"TestBreakNeverMakesASecondHolder",
+		},
+		{
+			"the semaphore: an offer lasts as long as a lease", "lua/sem_shared.lua",
+			"math.min(p.ttl, OFFER)", "p.ttl",
+			"TestAnOfferLastsThreeSeconds",
+		},
+		{
+			"the semaphore: the place behind an offer is not told", "lua/sem_shared.lua",
+			"if offered > 0 and at then look(at, offered) end", "",
+			"TestAnOfferLastsThreeSeconds",
+		},
+		{
+			"the semaphore: ended tickets are forgotten", "lua/sem_join.lua",
+			"if redis.call('ZSCORE', ENDED, ticket) then return {'ended'} end", "",
+			"TestJoinThatArrivesAfterItsCleanUpIsRefused",
+		},
+		{
+			"the semaphore: release adds before it removes", "lua/sem_release.lua",
+			"  redis.call('HDEL', HOLDERS, ticket)\n",
+			"  redis.call('HSET', HOLDERS, ticket, '')\n  redis.call('HDEL', HOLDERS, ticket)\n",
+			"TestReleaseWithFullMemory",
+		},
+		{
+			"the semaphore: a renewal only adds", "lua/sem_shared.lua",
+			"  if type(added) == 'table' then\n", "  if false then\n",
+			"TestReleaseWithFullMemory",
+		},
+		{
+			"the semaphore: break takes the permit away", "lua/sem_break.lua",
+			"redis.call('HSET', HOLDERS, ticket, record(h))",
+			"redis.call('ZREM', PERMITS, ticket) pump()",
+			"TestBreakNeverMakesASecondHolder",
+		},
+		{
+			"the semaphore: a renewal makes a permit", "lua/sem_renew.lua",
+			"if not h then return {0} end",
+			"if not h then grant(ticket, tonumber(ttl), '1', '', '') return {1} end",
+			"TestARenewalMakesNothing",
 		},
 	} {
 		t.Run(m.name, func(t *testing.T) {

@@ -31,6 +31,15 @@ type Observation struct {
 	How      How // of Acquired
 	Duration time.Duration
 	Token    uint64 // of Acquired, Released, Lost
+	Ticket   string // likewise
+}
+
+// ID names the turn of a permit, "" where there is none.
+func (o *Observation) ID() string {
+	if o.Ticket == "" {
+		return ""
+	}
+	return turnID(o.Ticket, o.Token)
 }
 
 func (l *Line) observe(t *Terms, o Observation) {

@@ -16,50 +16,61 @@ type place struct {
 	since  time.Time
 
 	standing  bool // Redis has answered "waiting"
+	offered   bool // a message has told of a grant that only an answer can date
 	calling   bool // a command is on its way
 	called    time.Time
 	again     bool // something happened meanwhile: check once more
+	holds     bool // the latest command said that the process holds already
+	wanted    bool // another process has come to stand in line behind it
 	ambiguous bool // the join was sent twice, or its outcome is unknown
 	gone      bool
+	opener    *Limit // that the join compares; nil: it was compared before
 
 	// floor is the latest moment known to be before any grant to this ticket
 	// that comes as a message from now on: the sending of the join, or of a
 	// check that was answered "waiting".
 	floor time.Time
 
-	listening bool        // holds the inbox
-	timer     *time.Timer // the next check
-	due       time.Time   // when it fires
-	giveUp    *time.Timer
+	listening bool         // holds the inbox
+	timer     *clock.Alarm // the next check
+	due       time.Time    // when it fires
+	giveUp    *clock.Alarm
 }
 
-// healthy says whether Redis answered lately. Called with mu.
-func (l *Line) healthy() bool {
+// answering says whether Redis answered the latest commands, as far as is known.
+// Called with mu.
+func (l *Line) answering() bool {
 	p := l.place
-	if l.failures > 0 || p != nil && p.calling && clock.Since(p.called) > silent {
-		return false
-	}
-	return p == nil || !p.listening || l.inbox.topic.Alive()
+	return l.failures == 0 && (p == nil || !p.calling || clock.Since(p.called) <= silent)
 }
 
-func (p *place) abandonTimer(d time.Duration, f func()) {
+// healthy says whether Redis answers and tells. Called with mu.
+func (l *Line) healthy() bool {
+	return l.answering() && (l.place == nil || !l.place.listening || l.inbox.topic.Alive())
+}
+
+func (l *Line) abandonTimer(p *place, d time.Duration, f func()) {
 	if p.giveUp == nil {
-		p.giveUp = time.AfterFunc(d, f)
+		p.giveUp = l.hub.AfterFunc(d, f)
 		return
 	}
 	p.giveUp.Reset(d)
 }
 
-// join stands in line under a new ticket. Called with mu.
-func (l *Line) join() {
+// join has the process stand in line under a new ticket, with the call that it
+// returns. Called with mu.
+func (l *Line) join() *hub.Call {
 	w := l.first()
-	p := &place{ticket: l.hub.NewID(), terms: w.terms, since: clock.Now(), calling: true}
+	p := &place{ticket: l.hub.NewID(), terms: w.terms, since: clock.Now(), calling: true, holds: l.passing()}
 	p.called, p.floor = p.since, p.since
+	if !w.terms.Limit.agreed() {
+		p.opener = w.terms.Limit
+	}
 	l.place = p
 	l.use() // until the place is gone
-	l.hub.Go(&hub.Call{
-		Script: joinScript, Keys: l.keys, Attempts: joinAttempts,
-		Args: append(l.standArgs(p.ticket, p.terms, l.waiters.Len()), "0"),
+	return &hub.Call{
+		Script: l.joinScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts,
+		Args: append(l.standArgs(p.ticket, p.terms, l.waiters.Len(), p.holds), "0"),
 		Done: func(r hub.Reply) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -70,7 +81,7 @@ func (l *Line) join() {
 			}
 			l.answered(p, r)
 		},
-	})
+	}
 }
 
 // check asks how the place stands. Called with mu.
@@ -82,10 +93,10 @@ func (l *Line) check(p *place) {
 	if w := l.first(); w != nil {
 		p.terms = w.terms
 	}
-	p.calling, p.again, p.called = true, false, clock.Now()
+	p.calling, p.again, p.called, p.holds = true, false, clock.Now(), l.passing()
 	l.hub.Go(&hub.Call{
-		Script: checkScript, Keys: l.keys, Private: true, Patience: checkPatience,
-		Args: l.standArgs(p.ticket, p.terms, l.waiters.Len()),
+		Script: l.checkScript, Keys: l.keys, Boxed: l.boxed, Private: true, Patience: checkPatience,
+		Args: l.standArgs(p.ticket, p.terms, l.waiters.Len(), p.holds),
 		Done: func(r hub.Reply) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -124,10 +135,19 @@ func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 	l.failures = 0
 	switch s.status {
 	case granted:
-		l.settleGrant(p, s, sent, HowFree)
+		how := HowFree
+		if p.offered {
+			how = HowHanded
+		}
+		l.settleGrant(p, s, sent, how)
 		return
 	case waiting:
 		l.settleWaiting(p, s, sent)
+	case mismatched:
+		if m := p.opener; m != nil {
+			l.failIf(m.mismatch(s), func(w *waiter) bool { return w.terms.Limit == m })
+		}
+		l.drop(p, p.ambiguous)
 	default:
 		// The place was removed, perhaps with all of Redis. Stand in line anew.
 		l.drop(p, p.ambiguous)
@@ -161,6 +181,8 @@ func (l *Line) settleError(p *place, err error) {
 }
 
 func (l *Line) settleWaiting(p *place, s standing, sent time.Time) {
+	p.terms.Limit.agree()
+	l.crowd(s.crowd || p.wanted || !p.holds) // only who holds is told of others
 	if sent.After(p.floor) {
 		p.floor = sent
 	}
@@ -203,6 +225,7 @@ func (l *Line) settleWaiting(p *place, s standing, sent time.Time) {
 }
 
 func (l *Line) settleGrant(p *place, s standing, sent time.Time, how How) {
+	p.terms.Limit.agree()
 	if p.calling && !p.standing {
 		p.ambiguous = true // a message was faster than the join's answer, and the join may be repeated
 	}
@@ -222,7 +245,7 @@ func (l *Line) settleGrant(p *place, s standing, sent time.Time, how How) {
 	l.removePlace(p)
 	g := l.take(p.ticket, terms, s, deadline, p.ambiguous)
 	if w == nil {
-		l.handBack(g, 0, nil)
+		l.hub.Go(l.handBack(g, 0, nil))
 	} else {
 		l.remove(w)
 		l.give(g, w, how)
@@ -257,6 +280,7 @@ func (l *Line) offered(p *place, s standing, after time.Time) {
 	// message can be older than the floor, and only an answer tells.
 	left := clock.Until(p.terms.Deadline(floor, s.ttl))
 	if w := l.first(); w != nil && (p.ambiguous || left < s.ttl/3 || w.terms.NoRenew) {
+		p.offered = true
 		l.check(p) // extends it, and then it is known since when
 		return
 	}
@@ -270,7 +294,7 @@ func (l *Line) checkIn(p *place, d time.Duration) {
 		p.timer.Reset(d)
 		return
 	}
-	p.timer = time.AfterFunc(d, func() {
+	p.timer = l.hub.AfterFunc(d, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if !p.gone {

@@ -11,8 +11,15 @@ import (
 )
 
 var (
+	//go:embed lua/line.lua
+	lineLua string
+
 	//go:embed lua/shared.lua
 	sharedLua string
+	//go:embed lua/quick_join.lua
+	quickJoinLua string
+	//go:embed lua/quick_release.lua
+	quickReleaseLua string
 	//go:embed lua/join.lua
 	joinLua string
 	//go:embed lua/check.lua
@@ -28,18 +35,75 @@ var (
 	//go:embed lua/delete.lua
 	deleteLua string
 
-	joinScript    = hub.NewScript(sharedLua + joinLua)
-	checkScript   = hub.NewScript(sharedLua + checkLua)
-	releaseScript = hub.NewScript(sharedLua + releaseLua)
-	renewScript   = hub.NewScript(sharedLua + renewLua)
-	breakScript   = hub.NewScript(sharedLua + breakLua)
-	stateScript   = hub.NewScript(sharedLua + stateLua)
-	deleteScript  = hub.NewScript(sharedLua + deleteLua)
+	//go:embed lua/sem_shared.lua
+	semSharedLua string
+	//go:embed lua/quick_sem_join.lua
+	quickSemJoinLua string
+	//go:embed lua/quick_sem_release.lua
+	quickSemReleaseLua string
+	//go:embed lua/sem_join.lua
+	semJoinLua string
+	//go:embed lua/sem_check.lua
+	semCheckLua string
+	//go:embed lua/sem_release.lua
+	semReleaseLua string
+	//go:embed lua/sem_renew.lua
+	semRenewLua string
+	//go:embed lua/sem_break.lua
+	semBreakLua string
+	//go:embed lua/sem_state.lua
+	semStateLua string
+	//go:embed lua/sem_delete.lua
+	semDeleteLua string
+	//go:embed lua/sem_open.lua
+	semOpenLua string
+	//go:embed lua/sem_resize.lua
+	semResizeLua string
 )
 
-// keys are the KEYS of every script.
-func keys(main string) []string {
-	return []string{main, main + ":holder", main + ":line", main + ":places", main + ":ended", main + ":fence"}
+// kind is what a line leads to: the lock or the permits of a semaphore. Their
+// scripts answer alike.
+type kind struct {
+	joinScript, checkScript, releaseScript, renewScript *hub.Script
+	breakScript, stateScript, deleteScript              *hub.Script
+	openScript, resizeScript                            *hub.Script // of a semaphore
+
+	parts []string // keys beside the main one
+}
+
+var kinds = map[string]*kind{
+	keyspace.Lock: {
+		joinScript:    hub.NewScript(quickJoinLua + lineLua + sharedLua + joinLua),
+		checkScript:   hub.NewScript(lineLua + sharedLua + checkLua),
+		releaseScript: hub.NewScript(quickReleaseLua + lineLua + sharedLua + releaseLua),
+		renewScript:   hub.NewScript(lineLua + sharedLua + renewLua),
+		breakScript:   hub.NewScript(lineLua + sharedLua + breakLua),
+		stateScript:   hub.NewScript(lineLua + sharedLua + stateLua),
+		deleteScript:  hub.NewScript(lineLua + sharedLua + deleteLua),
+		parts:         []string{":fence", ":line", ":places", ":ended"},
+	},
+	keyspace.Semaphore: {
+		joinScript:    hub.NewScript(quickSemJoinLua + lineLua + semSharedLua + semJoinLua),
+		checkScript:   hub.NewScript(lineLua + semSharedLua + semCheckLua),
+		releaseScript: hub.NewScript(quickSemReleaseLua + lineLua + semSharedLua + semReleaseLua),
+		renewScript:   hub.NewScript(lineLua + semSharedLua + semRenewLua),
+		breakScript:   hub.NewScript(lineLua + semSharedLua + semBreakLua),
+		stateScript:   hub.NewScript(lineLua + semSharedLua + semStateLua),
+		deleteScript:  hub.NewScript(lineLua + semSharedLua + semDeleteLua),
+		openScript:    hub.NewScript(lineLua + semSharedLua + semOpenLua),
+		resizeScript:  hub.NewScript(lineLua + semSharedLua + semResizeLua),
+		parts:         []string{":holders", ":line", ":places", ":ended", ":limit", ":changes"},
+	},
+}
+
+// keysOf are the KEYS of every script.
+func (k *kind) keysOf(main string) []string {
+	all := make([]string, 1, 1+len(k.parts))
+	all[0] = main
+	for _, part := range k.parts {
+		all = append(all, main+part)
+	}
+	return all
 }
 
 // status is how a ticket stands.
@@ -50,15 +114,19 @@ const (
 	waiting
 	ended
 	unknown
+	mismatched // of a semaphore: another limit is declared
 )
 
 // standing is the decoded answer about one ticket.
 type standing struct {
 	status      status
-	first, last uint64        // granted: the reserved tokens
-	ttl         time.Duration // granted: left of the lease; waiting: of the owner's, -1 without end, -2 free
+	first, last uint64        // granted: the reserved tokens, or turns of a permit
+	ttl         time.Duration // granted: left of the lease; waiting: until the next one ends, -1 never, -2 free
 	subscribed  bool          // waiting: the server sees the caller's channel
+	crowd       bool          // waiting: another process stands in line too
 	foreign     bool          // waiting: the owner is not one of ours
+
+	declared, present uint64 // mismatched: the limits in Redis
 }
 
 var errReply = fmt.Errorf("%w: the script's answer is not understood", hub.ErrMismatch)
@@ -87,16 +155,17 @@ func decodeStanding(v any) (standing, error) {
 		}
 		return standing{status: granted, first: first, last: last, ttl: millis(ttl)}, nil
 	case "waiting":
-		if len(a) != 4 {
+		if len(a) != 5 {
 			return standing{}, errReply
 		}
 		ttl, ok1 := a[1].(int64)
 		sub, ok2 := a[2].(int64)
 		foreign, ok3 := a[3].(int64)
-		if !ok1 || !ok2 || !ok3 || ttl < -2 {
+		crowd, ok4 := a[4].(int64)
+		if !ok1 || !ok2 || !ok3 || !ok4 || ttl < -2 {
 			return standing{}, errReply
 		}
-		s := standing{status: waiting, ttl: time.Duration(ttl), subscribed: sub == 1, foreign: foreign == 1}
+		s := standing{status: waiting, ttl: time.Duration(ttl), subscribed: sub == 1, foreign: foreign == 1, crowd: crowd == 1}
 		if ttl >= 0 {
 			s.ttl = millis(ttl)
 		}
@@ -105,6 +174,8 @@ func decodeStanding(v any) (standing, error) {
 		return standing{status: ended}, nil
 	case "unknown":
 		return standing{status: unknown}, nil
+	case "mismatch":
+		return decodeMismatch(a)
 	}
 	return standing{}, errReply
 }
@@ -114,7 +185,7 @@ func decodeStanding(v any) (standing, error) {
 const maxMillis = int64(100 * 365 * 24 * time.Hour / time.Millisecond)
 
 func millis(n int64) time.Duration {
-	return time.Duration(min(n, maxMillis)) * time.Millisecond
+	return time.Duration(max(-maxMillis, min(n, maxMillis))) * time.Millisecond
 }
 
 func token(v any) (uint64, bool) {
@@ -154,6 +225,7 @@ func decodeRelease(v any) (mine bool, s *standing, err error) {
 // renewal is the decoded answer of renew.
 type renewal struct {
 	ok      bool
+	crowd   bool // ok: another process stands in line
 	revoked bool
 	token   uint64 // revoked: of the turn to end, 0 any
 }
@@ -164,8 +236,12 @@ func decodeRenew(v any) (renewal, error) {
 		return renewal{}, errReply
 	}
 	switch n, _ := a[0].(int64); {
-	case n == 1:
-		return renewal{ok: true}, nil
+	case n == 1 && len(a) == 2:
+		crowd, ok := a[1].(int64)
+		if !ok {
+			return renewal{}, errReply
+		}
+		return renewal{ok: true, crowd: crowd == 1}, nil
 	case n == -1 && len(a) == 2:
 		t, ok := token(a[1])
 		if !ok {
@@ -176,42 +252,6 @@ func decodeRenew(v any) (renewal, error) {
 		return renewal{}, nil
 	}
 	return renewal{}, errReply
-}
-
-// State is a snapshot of a lock in Redis.
-type State struct {
-	Owner    string // "" when free
-	Foreign  bool
-	Token    uint64
-	TTL      time.Duration // -1: without end
-	Metadata string
-	Waiters  int
-}
-
-func decodeState(v any) (State, error) {
-	a, ok := v.([]any)
-	if !ok || len(a) != 6 {
-		return State{}, errReply
-	}
-	owner, ok1 := a[0].(string)
-	ours, ok2 := a[1].(int64)
-	ttl, ok4 := a[3].(int64)
-	meta, _ := a[4].(string)
-	waiters, ok6 := a[5].(int64)
-	if !ok1 || !ok2 || !ok4 || !ok6 || waiters < 0 {
-		return State{}, errReply
-	}
-	s := State{Owner: owner, Metadata: meta, Waiters: int(waiters)}
-	s.Token, _ = token(a[2]) // absent while a released lock rests
-	s.Foreign = owner != "" && ours == 0
-	switch {
-	case owner == "":
-	case ttl < 0:
-		s.TTL = -1
-	default:
-		s.TTL = millis(ttl)
-	}
-	return s, nil
 }
 
 // inboxOf is the process's inbox, and how the scripts want it named.

@@ -3,27 +3,26 @@
 -- ARGV: 1 token of the turn to end ("0": whoever holds), 2 channel to tell
 -- Returns {"over"}, {"revoked", remaining ms, token of the turn}, or {"foreign"}: not one of ours
 local token, channel = unpack(ARGV)
-local owner = redis.call('GET', LOCK)
-if not owner then return {'over'} end
-local h = redis.call('HMGET', HOLDER, 'ticket', 'rest', 'token', 'last', 'turn', 'channel', 'revoke', 'breakers')
-if owner == h[2] then
+local value = redis.call('GET', LOCK)
+if not value then return {'over'} end
+local h = read(value)
+if not h then return {'foreign'} end
+if h.turn == '0' then
   if token == '0' then
-    redis.call('DEL', LOCK, HOLDER)
+    redis.call('DEL', LOCK)
     pump()
   end
   return {'over'}
 end
-if owner ~= h[1] then return {'foreign'} end
 if token ~= '0' then
   local t = tonumber(token)
-  if t < tonumber(h[5]) or t > tonumber(h[4]) then return {'over'} end
-  if h[7] == '0' then token = '0' end -- the wider one stands
+  if t < tonumber(h.turn) or t > tonumber(h.last) then return {'over'} end
+  if h.revoke == '0' then token = '0' end -- the wider one stands
 end
-local breakers = h[8] or ''
-if not ('\n' .. breakers .. '\n'):find('\n' .. channel .. '\n', 1, true) then
-  breakers = breakers == '' and channel or breakers .. '\n' .. channel
+if not ('\t' .. h.breakers .. '\t'):find('\t' .. channel .. '\t', 1, true) then
+  h.breakers = h.breakers == '' and channel or h.breakers .. '\t' .. channel
 end
-redis.call('HDEL', HOLDER, 'revoke') -- frees, so that full memory does not refuse the next
-redis.call('HSET', HOLDER, 'revoke', token, 'breakers', breakers)
-tell(h[6], 'revoke ' .. owner .. ' ' .. LOCK)
-return {'revoked', redis.call('PTTL', LOCK), h[5]}
+h.revoke = token
+rewrite(h)
+tell(h.channel, 'revoke ' .. h.ticket .. ' ' .. LOCK)
+return {'revoked', redis.call('PTTL', LOCK), h.turn}

@@ -5,11 +5,10 @@
 -- Returns 1, or 0 when the lock is held
 if redis.call('EXISTS', LOCK) == 1 then return 0 end
 -- What is of another type is an error here, and nothing is deleted.
-redis.call('HLEN', HOLDER)
 redis.call('ZCARD', LINE)
 redis.call('HLEN', PLACES)
 local ahead = (tonumber(redis.call('GET', FENCE)) or 0) - now()
-redis.call('DEL', HOLDER, LINE, PLACES)
+redis.call('DEL', LINE, PLACES)
 if ahead < 0 then
   redis.call('DEL', FENCE)
 else

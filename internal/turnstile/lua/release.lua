@@ -5,36 +5,33 @@
 -- Returns {1 if the lock was the ticket's, else 0} and, for the other ticket,
 --       what check returns
 local ticket, used, rest, ended, own, channel = unpack(ARGV)
-local mine = owned(ticket, redis.call('GET', LOCK))
+local value = redis.call('GET', LOCK)
+local h = read(value)
+local mine = owned(ticket, h)
 if mine then
-  local h = redis.call('HMGET', HOLDER, 'last', 'breakers')
-  if tonumber(rest) > 0 then
-    redis.call('DEL', HOLDER)
-    redis.call('PEXPIRE', LOCK, rest)
-    redis.call('HSET', HOLDER, 'rest', ticket)
-    redis.call('PEXPIRE', HOLDER, rest)
-    look(0, tonumber(rest))
-  else
-    redis.call('DEL', LOCK, HOLDER)
-  end
-  if used ~= '' and redis.call('GET', FENCE) == h[1] then
+  redis.call('DEL', LOCK)
+  value = nil
+  -- Tokens are given back before the counter has run ahead of the clock.
+  if used ~= '' and tonumber(h.last) > now() and redis.call('GET', FENCE) == h.last then
     redis.call('SET', FENCE, used, 'PX', DAY)
   end
-  over(h[2])
+  if tonumber(rest) > 0 then
+    value = record({ticket = ticket, first = '0', last = '0', turn = '0', revoke = '', breakers = '',
+      channel = '', meta = ''})
+    redis.call('SET', LOCK, value, 'PX', rest)
+    look(0, tonumber(rest))
+  end
+  over(h.breakers)
 else
   leave(ticket)
 end
-if ended == '1' then
-  redis.call('ZREMRANGEBYSCORE', ENDED, '-inf', number(now() - REMEMBER * 1000))
-  redis.call('ZADD', ENDED, number(now()), ticket)
-  redis.call('PEXPIRE', ENDED, REMEMBER)
-end
-pump(own)
+if ended == '1' then remember(ticket) end
+if not value then pump(own) end
 local result = {mine and 1 or 0}
 if own ~= '' then
-  local owner = redis.call('GET', LOCK)
-  local standing = owner == own or redis.call('ZSCORE', LINE, own)
-  for _, x in ipairs(standing and answer(own, channel, owner, redis.call('PTTL', LOCK)) or {'unknown'}) do
+  value = redis.call('GET', LOCK)
+  local standing = owned(own, read(value)) or redis.call('ZSCORE', LINE, own)
+  for _, x in ipairs(standing and answer(own, channel, value, redis.call('PTTL', LOCK)) or {'unknown'}) do
     result[#result + 1] = x
   end
 end

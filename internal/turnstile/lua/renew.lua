@@ -1,15 +1,19 @@
 -- renew extends the holder's lease. It never makes a key.
 -- ARGV: 1 ticket, 2 ttl ms (0: only ask), 3 token of the present turn, 4 a revoked token whose
 --       turn is over ("" none)
--- Returns {1}, {0}: not the holder, or {-1, token}: revoked
+-- Returns {1, another process in line 0/1}, {0}: not the holder, or {-1, token}: revoked
 local ticket, ttl, turn, dismissed = unpack(ARGV)
-local h = redis.call('HMGET', HOLDER, 'revoke', 'breakers', 'turn', 'ticket')
-if redis.call('GET', LOCK) ~= ticket or h[4] ~= ticket then return {0} end
-if h[1] then
-  if h[1] ~= dismissed then return {-1, h[1]} end
-  redis.call('HDEL', HOLDER, 'revoke', 'breakers')
-  over(h[2])
+local h = read(redis.call('GET', LOCK))
+if not owned(ticket, h) then return {0} end
+if h.revoke ~= '' then
+  if h.revoke ~= dismissed then return {-1, h.revoke} end
+  local breakers = h.breakers
+  h.turn, h.revoke, h.breakers = turn, '', ''
+  rewrite(h)
+  over(breakers)
+elseif h.turn ~= turn then
+  h.turn = turn
+  redis.pcall('SET', LOCK, record(h), 'KEEPTTL')
 end
 extend(ttl)
-if h[3] ~= turn then redis.pcall('HSET', HOLDER, 'turn', turn) end
-return {1}
+return {1, crowd(ticket)}

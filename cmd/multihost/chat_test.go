@@ -4,13 +4,17 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/multihost/multihost/internal/redistest"
 )
 
 // chatServer starts a server for people on a free port. It ends when stdin is closed.
@@ -95,6 +99,37 @@ func TestChatFramesByLines(t *testing.T) {
 	server.until(t, "^worker 0: \uFFFD\\[31mred$")
 }
 
+// The longest message is answered, and whoever types a longer one hears of it: the client
+// ended as if all had been said.
+func TestChatSaysThatAMessageIsTooLong(t *testing.T) {
+	t.Parallel()
+	server, addr, _ := chatServer(t)
+	longest := strings.Repeat("a", 64<<10-1)
+	client := start(t, typed(t, longest+"\n"+longest+"a\nhello\n"), "demo", "chat", "client", "--addr", addr)
+	code, _ := client.end(t)
+	if want := "multihost: chat client: a message must be shorter than 64 KiB\n"; code != 1 || client.stderr.String() != want {
+		t.Errorf("the client ended with %d and said %q, want 1 and %q", code, client.stderr.String(), want)
+	}
+	server.until(t, "^worker 0: "+longest[:100])
+
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprintln(conn, longest+"a"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes of an answer to a message that is too long", n)
+	}
+	server.signal(t, os.Interrupt)
+	server.end(t)
+	if want := "worker 1: a message must be shorter than 64 KiB\n"; server.stderr.String() != want {
+		t.Errorf("the server said %q, want %q", server.stderr.String(), want)
+	}
+}
+
 func TestChatServerServesOnWithoutInput(t *testing.T) {
 	t.Parallel()
 	null, err := os.Open(os.DevNull)
@@ -143,5 +178,97 @@ func TestChatServerSaysThatItsAddressIsTaken(t *testing.T) {
 	second := start(t, typed(t, ""), "demo", "chat", "server", "--addr", addr)
 	if code, _ := second.end(t); code != 1 || !strings.Contains(second.stderr.String(), "give another address with --addr") {
 		t.Errorf("the second server ended with %d and said %q", code, second.stderr.String())
+	}
+}
+
+// Servers that people start share a room, too. One that dies keeps nobody waiting.
+func TestChatServersShareARoom(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		run := "room-" + strconv.Itoa(os.Getpid())
+		enter := func(seat int) (server *program, say func(message string)) {
+			server = start(t, nil, "demo", "chat", "server", "--addr=127.0.0.1:0", "--redis="+url(s), "--run="+run)
+			server.until(t, fmt.Sprintf("^server %d in the room %s$", seat, run))
+			addr := server.until(t, `^listening on (\S+);`)[1]
+			return server, func(message string) {
+				client := start(t, typed(t, message+"\n"), "demo", "chat", "client", "--addr", addr)
+				if code, _ := client.end(t); code != 0 {
+					t.Errorf("the client ended with %d\n%s", code, client.stderr.String())
+				}
+			}
+		}
+		first, sayFirst := enter(0)
+		second, saySecond := enter(1)
+		sayFirst("hello")
+		saySecond("你好")
+		for _, server := range []*program{first, second} {
+			server.until(t, `^room: server 0, worker 0: hello$`)
+			server.until(t, `^room: server 1, worker 0: 你好$`)
+		}
+
+		second.signal(t, syscall.SIGKILL)
+		second.end(t)
+		third, _ := enter(2)
+		sayFirst("again")
+		for _, server := range []*program{first, third} {
+			server.until(t, `^room: server 0, worker 1: again$`)
+		}
+		third.signal(t, os.Interrupt)
+		if code, _ := third.end(t); code != 130 {
+			t.Errorf("the server ended with %d, want 130\n%s", code, third.stderr.String())
+		}
+
+		// The seat of the one that died is free when its lease has ended, and has
+		// nothing of the past on it.
+		client := s.Client(t)
+		redistest.Eventually(t, patience, func() error {
+			n, err := client.Exists(t.Context(), "mh1:"+run+":lock:{seat 1}").Result()
+			return errors.Join(err, map[bool]error{true: errors.New("the seat is taken")}[n > 0])
+		})
+		heir, sayHeir := enter(1)
+		sayHeir("new here")
+		heir.until(t, `^room: server 1, worker 0: new here$`)
+		for _, line := range heir.seen {
+			if strings.Contains(line, "again") {
+				t.Errorf("the heir of the seat printed %q", line)
+			}
+		}
+		for _, server := range []*program{heir, first} {
+			server.signal(t, os.Interrupt)
+			server.end(t)
+			if said := server.stderr.String(); said != "" {
+				t.Errorf("a server said %q", said)
+			}
+		}
+		if left := keys(t, s, run); len(left) > 0 {
+			t.Errorf("keys are left: %q", left)
+		}
+	})
+}
+
+// A server that is cut off from its room for so long that others may have its seat ends, and
+// says why.
+func TestAChatServerWithoutItsSeatEnds(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartOwn(t)
+	server := start(t, nil, "demo", "chat", "server", "--addr=127.0.0.1:0", "--redis="+s.URL(), "--run=lost")
+	server.until(t, `^listening on `)
+	s.Kill(t)
+	if code, _ := server.end(t); code != 1 || !strings.Contains(server.stderr.String(), "the seat in the room: the lease was lost") {
+		t.Errorf("the server ended with %d and said %q", code, server.stderr.String())
+	}
+}
+
+func TestARoomIsAskedForInFull(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ args, says string }{
+		{"server --run=x", "--redis URL --run NAME"},
+		{"client --run=x", "a client needs only --addr"},
+		{"server --servers=2", "--servers and --clients are for"},
+		{"server --redis=redis://127.0.0.1:1 --run=x --role=server", "--role is for"},
+	} {
+		p := start(t, nil, append([]string{"demo", "chat"}, strings.Fields(c.args)...)...)
+		if code, _ := p.end(t); code != 2 || !strings.Contains(p.stderr.String(), c.says) {
+			t.Errorf("chat %s ended with %d and said %q, want 2 and %q", c.args, code, p.stderr.String(), c.says)
+		}
 	}
 }

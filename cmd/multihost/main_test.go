@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,6 +23,8 @@ func TestMain(m *testing.M) {
 	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == "multihost" {
 		main()
 	}
+	// Under nohup SIGHUP is ignored, by every child too. One that is caught is not.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	if os.Getenv("GORACE") == "" {
 		// Under -race every process would sleep for a second before it exits.
 		os.Setenv("GORACE", "atexit_sleep_ms=10")

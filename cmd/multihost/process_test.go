@@ -56,7 +56,9 @@ func start(t *testing.T, stdin *os.File, args ...string) *program {
 	go func() {
 		defer close(read)
 		defer close(p.lines)
-		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+		scanner := bufio.NewScanner(out)
+		scanner.Buffer(nil, 1<<20) // more than a message of chat
+		for scanner.Scan() {
 			p.lines <- scanner.Text()
 		}
 	}()
@@ -161,7 +163,7 @@ func traffic(t *testing.T, args ...string) (p *program, light, car int) {
 
 func TestInterruptEndsEveryWorkerAndCleansUp(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
-		for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 			run := "interrupted-" + strconv.Itoa(os.Getpid())
 			p, light, car := traffic(t, "--redis", url(s), "--run", run)
 			p.signal(t, sig)
@@ -203,6 +205,46 @@ func TestKilledParentLeavesNoWorker(t *testing.T) {
 	p.signal(t, os.Kill)
 	p.end(t)
 	redistest.Eventually(t, patience, func() error { return errors.Join(gone(light), gone(car)) })
+}
+
+// A queue's keys have no end of their own: its items stayed for ever. Here the run dies with
+// an item in the queue, one claimed, and consumers that are known.
+func TestKilledParentLeavesNoKey(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		run := "killed-" + strconv.Itoa(os.Getpid())
+		p := start(t, nil, "demo", "buns", "--consumers=2", "--producers=10", "--seed=1", "--speed=10", "--redis="+url(s), "--run="+run)
+		p.until(t, ` ate bun `)
+		if len(keys(t, s, run)) == 0 {
+			t.Fatal("the run has no keys")
+		}
+		p.signal(t, os.Kill)
+		p.end(t)
+		redistest.Eventually(t, patience, func() error {
+			if left := keys(t, s, run); len(left) > 0 {
+				return fmt.Errorf("keys are left: %q", left)
+			}
+			return nil
+		})
+	})
+}
+
+// A terminal that is closed tells all of them at once.
+func TestAClosedTerminalLeavesNoKey(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
+		run := "hung-up-" + strconv.Itoa(os.Getpid())
+		p, light, car := traffic(t, "--redis", url(s), "--run", run)
+		for _, pid := range []int{light, car, p.cmd.Process.Pid} {
+			if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if code, _ := p.end(t); code != 130 {
+			t.Errorf("exit code %d, want 130\n%s", code, p.stderr.String())
+		}
+		if left := keys(t, s, run); len(left) > 0 {
+			t.Errorf("keys are left: %q", left)
+		}
+	})
 }
 
 // A worker that is stuck does not keep the others, or the demo, from ending.
@@ -269,7 +311,8 @@ func TestDemoDeletesWhatItMade(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
 		run := "clean-" + strconv.Itoa(os.Getpid())
 		for _, demo := range [][]string{
-			{"chat", "--addr=127.0.0.1:0"}, {"print", "--lock"}, {"tickets"}, {"event"}, {"traffic", "--cars=2"},
+			{"chat", "--addr=127.0.0.1:0", "--servers=2"}, {"print", "--lock"}, {"tickets"}, {"tickets", "--queue"}, {"ktv"}, {"event"},
+			{"traffic", "--cars=2"}, {"queue"}, {"queue", "--both-ways"}, {"buns"}, {"buns", "--shutdown"}, {"pipe"},
 		} {
 			args := append([]string{"demo"}, demo...)
 			p := start(t, nil, append(args, "--speed=50", "--redis="+url(s), "--run="+run)...)
@@ -283,6 +326,10 @@ func TestDemoDeletesWhatItMade(t *testing.T) {
 	})
 }
 
+// A deleted queue remembers for an hour at most who has put and taken something, and what was
+// asked of it.
+var memory = regexp.MustCompile(`:queue:\{[^}]*\}:(asked|refused|[\w-]+:(producer|wake|taken))$`)
+
 // keys are the keys of a server that have the name of a run in them.
 func keys(t *testing.T, s *redistest.Server, run string) []string {
 	t.Helper()
@@ -291,6 +338,15 @@ func keys(t *testing.T, s *redistest.Server, run string) []string {
 	scan := func(ctx context.Context, node *redis.Client) error {
 		keys := node.Scan(ctx, 0, "*"+run+"*", 1000).Iterator()
 		for keys.Next(ctx) {
+			if memory.MatchString(keys.Val()) {
+				ttl, err := node.PTTL(ctx, keys.Val()).Result()
+				if err != nil {
+					return err
+				}
+				if ttl > 0 && ttl <= time.Hour || ttl == -2 { // -2: gone meanwhile
+					continue
+				}
+			}
 			mu.Lock()
 			found = append(found, keys.Val())
 			mu.Unlock()

@@ -23,21 +23,26 @@ import (
 type demo struct {
 	Redis string        `env:"MULTIHOST_REDIS_URL" placeholder:"URL" help:"Redis server to use: redis://HOST:PORT. By default one that is embedded in the command."`
 	Speed *float64      `placeholder:"N" help:"Divide all waits by N, 0.1 to 100. By default 1 for one demo and 10 for all."`
-	Seed  uint64        `placeholder:"N" help:"Fix the random waits. By default they are others each time."`
+	Seed  uint64        `placeholder:"N" help:"Fix the random waits. By default, and with 0, they are others each time."`
 	Lang  scenario.Lang `enum:"en,zh" default:"en" help:"Language of the lines: en or zh."`
 	Color string        `enum:"auto,always,never" default:"auto" help:"Colours: auto, always or never. With auto, on a terminal, and if NO_COLOR is not set."`
 
-	Namespace string `name:"run" placeholder:"NAME" help:"Namespace of the run in Redis. By default a new one."`
-	Role      string `help:"Be one process of the demo, on the server and in the run that are given. The role verdict judges the run when all the others have ended, and deletes what it left."`
-	Index     int    `default:"-1" help:"With --role: the number of the process. By default the next free one."`
-	UntilEOF  bool   `name:"until-eof" help:"With --role: end when standard input ends. So a parent holds its workers."`
+	Namespace string        `name:"run" placeholder:"NAME" help:"Namespace of the run in Redis. By default a new one."`
+	Role      string        `help:"Be one process of the demo, on the server and in the run that are given. The role verdict waits until all the others have ended, judges the run, and deletes what it left."`
+	Patience  time.Duration `placeholder:"TIME" help:"With --role verdict: fail if the others have not ended within TIME, as 90s. By default, and with 0s, as long as any demo may take."`
+	Index     int           `default:"-1" help:"With --role: the number of the process. By default the next free one."`
+	UntilEOF  bool          `name:"until-eof" help:"With --role: end when standard input ends. So a parent holds its workers."`
 
 	All     allDemos         `cmd:"" default:"withargs" hidden:""`
 	Chat    scenario.Chat    `cmd:"" help:"A server that talks to many clients at once."`
 	Print   scenario.Print   `cmd:"" help:"Processes that print: without a lock, under one, one after another."`
 	Tickets scenario.Tickets `cmd:"" help:"Five buyers, three tickets."`
+	KTV     scenario.KTV     `cmd:"" name:"ktv" help:"Five singers, and a room for four."`
 	Event   scenario.Event   `cmd:"" help:"What an event does, in four small examples."`
 	Traffic scenario.Traffic `cmd:"" help:"A light, and cars that wait for green."`
+	Queue   scenario.Queue   `cmd:"" help:"One puts, the other gets: one way and both ways."`
+	Buns    scenario.Buns    `cmd:"" help:"Producers and consumers: without an end marker, with one, with a shutdown."`
+	Pipe    scenario.Pipe    `cmd:"" help:"A channel with two ends, made of two queues."`
 }
 
 // allDemos is multihost demo without a name. A name that is none of the others comes here.
@@ -70,14 +75,24 @@ var rows = []struct {
 	extra []string // not in the title
 }{
 	{title: "chat", extra: []string{"--addr=127.0.0.1:0"}},
+	{title: "chat --servers 2", extra: []string{"--addr=127.0.0.1:0"}},
 	{title: "print"},
 	{title: "print --lock"},
 	{title: "print --join"},
 	{title: "tickets --no-lock"},
 	{title: "tickets"},
 	{title: "tickets --file PATH"},
+	{title: "tickets --queue"},
+	{title: "ktv"},
 	{title: "event"},
 	{title: "traffic"},
+	{title: "queue"},
+	{title: "queue --both-ways"},
+	{title: "buns"},
+	{title: "buns --end-marker"},
+	{title: "buns --end-marker --from parent"},
+	{title: "buns --shutdown"},
+	{title: "pipe"},
 }
 
 // Validate is called by kong.
@@ -96,6 +111,12 @@ func (d *demo) Validate() error {
 	if d.Role == "" && (d.UntilEOF || d.Index >= 0) {
 		return errors.New("--index and --until-eof need --role")
 	}
+	if d.Index < -1 {
+		return fmt.Errorf("--index is %d: allowed is 0 and above, and -1 for the next free one", d.Index)
+	}
+	if d.Patience < 0 || d.Patience > 0 && d.Role != "verdict" {
+		return errors.New("--patience is a time above 0, and needs --role verdict")
+	}
 	return nil
 }
 
@@ -109,7 +130,7 @@ func (d *demo) Run(line *kong.Context, con *console) error {
 	}
 	s := chosen(line)
 	if chat, ok := s.(*scenario.Chat); ok && chat.Part != "" {
-		return runChat(con, chat)
+		return d.runChat(con, chat)
 	}
 	if d.Role != "" {
 		return d.runRole(con, s)
@@ -184,9 +205,12 @@ func (d *demo) runRole(con *console, s scenario.Scenario) error {
 	if d.Role != "verdict" {
 		return scenario.Work(ctx, s, set, scenario.Post{Role: d.Role, Index: d.Index, Parent: d.UntilEOF}, con.stdout)
 	}
-	v, err := scenario.Audit(ctx, s, set)
-	if err := errors.Join(err, scenario.Clean(ctx, s, set)); err != nil {
+	v, err := scenario.Conclude(ctx, s, set, d.Patience)
+	if ctx.Err() != nil {
 		return err
+	}
+	if err != nil {
+		v = scenario.Failed(err)
 	}
 	return report(con, set, scenario.Row{Title: d.Namespace, Verdict: v})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func parseTarget(rawURL string) (t target, err error) {
 		}
 	}
 	if err != nil {
-		return target{}, usageError{fmt.Errorf("%w; write it as redis://HOST:PORT, rediss://USER:PASSWORD@HOST:PORT/DB, unix://PATH, or for a cluster redis://HOST:PORT?addr=HOST:PORT", err)}
+		return target{}, usageError{fmt.Errorf("--redis or %s: %w; write it as redis://HOST:PORT, rediss://USER:PASSWORD@HOST:PORT/DB, unix://PATH, or for a cluster redis://HOST:PORT?addr=HOST:PORT", redisVariable, err)}
 	}
 	return t, nil
 }
@@ -62,11 +63,11 @@ func (t target) client() redis.UniversalClient {
 func (t target) impatient() target {
 	if t.cluster != nil {
 		opts := *t.cluster
-		opts.MaxRedirects, opts.MaxRetries, opts.DialerRetries = 1, -1, 1
+		opts.MaxRedirects, opts.MaxRetries, opts.DialerRetries, opts.ContextTimeoutEnabled = 1, -1, 1, true
 		return target{cluster: &opts}
 	}
 	opts := *t.server
-	opts.MaxRetries, opts.DialerRetries = -1, 1
+	opts.MaxRetries, opts.DialerRetries, opts.ContextTimeoutEnabled = -1, 1, true
 	return target{server: &opts}
 }
 
@@ -79,10 +80,7 @@ func connect(ctx context.Context, rawURL string) (redis.UniversalClient, error) 
 	}
 	first := t.impatient().client()
 	defer first.Close()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	err = first.Ping(ctx).Err()
-	if err == nil {
+	if err = ping(ctx, first); err == nil {
 		return t.client(), nil
 	}
 	what := "no Redis server answers at"
@@ -91,6 +89,23 @@ func connect(ctx context.Context, rawURL string) (redis.UniversalClient, error) 
 		what = "refused by the Redis server at"
 	}
 	return nil, fmt.Errorf("%s %v: %w; give another with --redis redis://HOST:PORT or in %s", what, t, err, redisVariable)
+}
+
+// ping makes sure that a server answers. One that refuses is told of at once; one that
+// says nothing may be busy, as on a machine that starts many processes, and is
+// asked again.
+func ping(ctx context.Context, client redis.UniversalClient) (err error) {
+	for range 4 {
+		attempt, cancel := context.WithTimeout(ctx, 3*time.Second)
+		err = client.Ping(attempt).Err()
+		cancel()
+		var timeout net.Error
+		silent := errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+		if !silent || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
 }
 
 type silence struct{}

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,9 +20,10 @@ import (
 // a suffix. A message is a line, so two that are sent quickly do not run together
 // and no character is cut; nc can talk to it.
 type Chat struct {
-	Part    string `arg:"" optional:"" default:"" enum:"server,client," help:"server or client: that part alone, for you to use; by default a server and clients that talk by themselves."`
+	Part    string `arg:"" optional:"" default:"" enum:"server,client," help:"server or client: that part alone, for you to use; servers with the same --redis and --run share a room. By default a server and clients that talk by themselves."`
 	Addr    string `default:"127.0.0.1:9595" help:"TCP address of the server (port 0: one that is free)."`
-	Clients int    `default:"2" help:"Number of clients."`
+	Servers int    `default:"1" help:"Number of servers. Several share a room: each prints what any of them hears."`
+	Clients int    `default:"2" help:"Number of clients, not less than there are servers."`
 }
 
 var (
@@ -32,16 +36,28 @@ var (
 )
 
 // Validate is called when the command line has been read.
-func (c *Chat) Validate() error { return inRange("--clients", c.Clients, 1, atMost) }
+func (c *Chat) Validate() error {
+	if _, err := c.address(c.Servers - 1); err != nil {
+		return fmt.Errorf("--addr: %w: allowed is HOST:PORT, with a port for each server", err)
+	}
+	return errors.Join(inRange("--servers", c.Servers, 1, atMost), inRange("--clients", c.Clients, c.Servers, atMost))
+}
 
 // Cast implements Scenario.
 func (c *Chat) Cast() Cast {
-	return Cast{
+	cast := Cast{
 		Source: "internal/scenario/chat.go",
-		Roles:  []Role{{Name: "server", Count: 1}, {Name: "client", Count: c.Clients}},
-		Events: []string{"open", "answered"},
-		Keys:   []string{"open", "answered", "address"},
+		Roles:  []Role{{Name: "server", Count: c.Servers}, {Name: "client", Count: c.Clients}},
+		Events: []string{"open", "answered", "served"},
+		Keys:   []string{"open", "answered", "served"},
 	}
+	for n := range c.Servers {
+		cast.Keys = append(cast.Keys, addressKey(n))
+		if c.Servers > 1 {
+			cast.Queues = append(cast.Queues, roomName(n))
+		}
+	}
+	return cast
 }
 
 // Work implements Scenario.
@@ -53,22 +69,73 @@ func (c *Chat) Work(ctx context.Context, w *Worker) error {
 }
 
 func (c *Chat) server(ctx context.Context, w *Worker) error {
-	listener, err := net.Listen("tcp", c.Addr)
+	addr, err := c.address(w.Index)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w; give another address with --addr HOST:PORT", err)
 	}
 	defer listener.Close()
-	if err := w.Client.Set(ctx, w.Key("address"), listener.Addr().String(), lapse).Err(); err != nil {
+	reached, err := reachable(listener.Addr())
+	if err != nil {
 		return err
 	}
-	if err := w.Together(ctx, "open", 1+c.Clients); err != nil {
+	if err := w.Client.Set(ctx, w.Key(addressKey(w.Index)), reached, lapse).Err(); err != nil {
 		return err
 	}
-	return ServeChat(ctx, listener, c.Clients, func(worker int, message string) {
-		w.Say(ctx, chatHeard, worker, message)
-	}, func(worker int, err error) {
-		w.Note(ctx, chatHungUp, worker, err)
-	})
+	if err := w.Together(ctx, "open", c.Servers+c.Clients); err != nil {
+		return err
+	}
+	clients := (c.Clients + c.Servers - 1 - w.Index) / c.Servers // every so many talk to this one
+	serve := func(heard func(worker int, message string)) error {
+		return ServeChat(ctx, listener, clients, heard, func(worker int, err error) {
+			w.Note(ctx, chatHungUp, worker, err)
+		})
+	}
+	if c.Servers > 1 {
+		return c.inRoom(ctx, w, serve)
+	}
+	return serve(func(worker int, message string) { w.Say(ctx, chatHeard, worker, message) })
+}
+
+// address is where a server listens: the first at the given port, each at the one
+// after that of the server before.
+func (c *Chat) address(server int) (string, error) {
+	host, name, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return "", err
+	}
+	port, err := net.LookupPort("tcp", name)
+	if port != 0 {
+		port += server
+	}
+	if err == nil && port > math.MaxUint16 {
+		err = fmt.Errorf("port %d is above %d", port, math.MaxUint16)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), err
+}
+
+// reachable is where others find a listener: by the name of the host, if it listens
+// at all addresses.
+func reachable(addr net.Addr) (string, error) {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return addr.String(), nil
+	}
+	host, err := os.Hostname()
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port)), err
+}
+
+func addressKey(server int) string { return fmt.Sprint("address ", server) }
+
+// ChatError explains the end of a connection's or a person's lines.
+func ChatError(err error) error {
+	if errors.Is(err, bufio.ErrTooLong) {
+		return errors.New("a message must be shorter than 64 KiB")
+	}
+	return err
 }
 
 // ServeChat accepts connections, up to count of them (0: any number), and serves all
@@ -97,7 +164,7 @@ func ServeChat(ctx context.Context, listener net.Listener, count int, heard func
 					break // the next read says why
 				}
 			}
-			ended(n, lines.Err())
+			ended(n, ChatError(lines.Err()))
 		})
 	}
 	return nil
@@ -114,16 +181,12 @@ func visible(message string) string {
 }
 
 func (c *Chat) client(ctx context.Context, w *Worker) error {
-	if err := w.Together(ctx, "open", 1+c.Clients); err != nil {
+	if err := w.Together(ctx, "open", c.Servers+c.Clients); err != nil {
 		return err
 	}
-	addr := c.Addr
-	if strings.HasSuffix(addr, ":0") {
-		found, err := w.Client.Get(ctx, w.Key("address")).Result()
-		if err != nil {
-			return err
-		}
-		addr = found
+	addr, err := w.Client.Get(ctx, w.Key(addressKey(w.Index%c.Servers))).Result()
+	if err != nil {
+		return err
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -167,4 +230,4 @@ func (c *Chat) talk(ctx context.Context, w *Worker, conn net.Conn, answers *bufi
 }
 
 // Judge implements Scenario.
-func (c *Chat) Judge(journal []Fact) Verdict { return judgeChat(journal, c.Clients) }
+func (c *Chat) Judge(journal []Fact) Verdict { return judgeChat(journal, c.Clients, c.Servers) }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/multihost/multihost/redisevent"
 	"github.com/multihost/multihost/redislock"
+	"github.com/multihost/multihost/redisqueue"
+	"github.com/multihost/multihost/redissem"
 )
 
 // Clean deletes everything that a run left in Redis.
@@ -23,6 +25,20 @@ func Clean(ctx context.Context, s Scenario, set Setting) error {
 		event, err := redisevent.New(set.Client, name, &redisevent.Options{Namespace: set.Namespace})
 		if err == nil {
 			err = event.Delete(ctx)
+		}
+		errs = append(errs, err)
+	}
+	for _, name := range cast.Semaphores {
+		sem, err := redissem.New(set.Client, name, 0, &redissem.Options{Namespace: set.Namespace})
+		if err == nil {
+			err = sem.Delete(ctx)
+		}
+		errs = append(errs, err)
+	}
+	for _, name := range cast.Queues {
+		queue, err := redisqueue.New[string](set.Client, name, &redisqueue.Options{Namespace: set.Namespace})
+		if err == nil {
+			err = queue.Delete(ctx)
 		}
 		errs = append(errs, err)
 	}

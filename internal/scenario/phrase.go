@@ -38,11 +38,13 @@ const (
 type colour string
 
 const (
-	plain  colour = ""
-	red    colour = "\x1b[31m"
-	green  colour = "\x1b[32m"
-	yellow colour = "\x1b[43m" // as background
-	faint  colour = "\x1b[2m"
+	plain     colour = ""
+	red       colour = "\x1b[31m"
+	green     colour = "\x1b[32m"
+	yellow    colour = "\x1b[43m" // as background, like the next two
+	onBlue    colour = "\x1b[44m"
+	onMagenta colour = "\x1b[45m"
+	faint     colour = "\x1b[2m"
 )
 
 // paint colours s if colours are wanted.

@@ -21,11 +21,15 @@ type stock struct {
 // errOlder is the refusal of a write whose fencing token is older than the record's.
 var errOlder = errors.New("the record was written under a newer fencing token")
 
-// A ticketRecord is where the stock is kept. Write refuses a stock whose token is
-// older than that of the record, and does not otherwise look at what it replaces.
+// A ticketRecord is where the stock is kept. Claim reads it for the holder of the lock
+// whose token this is: from then on it refuses who held the lock before, else that one
+// could still write between this reading and the write that follows. Write refuses a
+// stock whose token is older than that of the record, and does not otherwise look at
+// what it replaces.
 type ticketRecord interface {
 	Open(ctx context.Context, count int) (stock, error) // creates it with count if absent
 	Read(ctx context.Context) (stock, error)
+	Claim(ctx context.Context, token uint64) (stock, error)
 	Write(ctx context.Context, s stock) error
 }
 
@@ -85,6 +89,30 @@ func (r redisRecord) Write(ctx context.Context, s stock) error {
 	return nil
 }
 
+// claimStock reads and leaves the token in one step.
+//
+// KEYS[1] the record, a string of JSON
+// ARGV[1] the token, a number
+// Returns the record as it is now; nil: refused, the record's token is newer
+var claimStock = redis.NewScript(`
+local old = cjson.decode(redis.call('GET', KEYS[1]))
+if (old.token or 0) > tonumber(ARGV[1]) then return nil end
+local new = string.format('{"count":%d,"token":%s}', old.count, ARGV[1])
+redis.call('SET', KEYS[1], new, 'KEEPTTL')
+return new
+`)
+
+func (r redisRecord) Claim(ctx context.Context, token uint64) (stock, error) {
+	data, err := claimStock.Run(ctx, r.client, []string{r.key}, token).Text()
+	if errors.Is(err, redis.Nil) {
+		return stock{}, errOlder
+	}
+	if err != nil {
+		return stock{}, fmt.Errorf("record of the tickets: %w", err)
+	}
+	return parseStock([]byte(data))
+}
+
 // A fileRecord is a file of this machine. Whoever reads it sees a whole record,
 // because a new one is renamed into its place; a file lock beside it keeps check
 // and rename together.
@@ -116,7 +144,20 @@ func (f fileRecord) Read(context.Context) (stock, error) {
 	return s, nil
 }
 
+func (f fileRecord) Claim(ctx context.Context, token uint64) (now stock, err error) {
+	err = f.update(ctx, token, func(old stock) stock {
+		now = stock{old.Count, token}
+		return now
+	})
+	return now, err
+}
+
 func (f fileRecord) Write(ctx context.Context, s stock) error {
+	return f.update(ctx, s.Token, func(stock) stock { return s })
+}
+
+// update replaces the record, if the token is not older than its own.
+func (f fileRecord) update(ctx context.Context, token uint64, by func(old stock) stock) error {
 	unlock, err := f.lock()
 	if err != nil {
 		return err
@@ -126,10 +167,10 @@ func (f fileRecord) Write(ctx context.Context, s stock) error {
 	if err != nil {
 		return err
 	}
-	if old.Token > s.Token {
+	if old.Token > token {
 		return errOlder
 	}
-	return f.replace(s)
+	return f.replace(by(old))
 }
 
 func (f fileRecord) lock() (unlock func(), err error) {

@@ -55,6 +55,34 @@ func TestRecordRefusesAnOlderToken(t *testing.T) {
 	})
 }
 
+// Who had the lock before must not write between the reading and the writing of
+// who has it now.
+func TestRecordRefusesTheOneBeforeFromTheReadingOn(t *testing.T) {
+	records(t, func(t *testing.T, record ticketRecord) {
+		const token = 1_790_000_000_123_456
+		if _, err := record.Open(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		for _, holder := range []uint64{token, token + 1, token + 1} {
+			if got, err := record.Claim(t.Context(), holder); err != nil || got != (stock{3, holder}) {
+				t.Errorf("claim with %d: %+v, %v", holder, got, err)
+			}
+		}
+		if err := record.Write(t.Context(), stock{2, token}); !errors.Is(err, errOlder) {
+			t.Errorf("the one before should be refused, got %v", err)
+		}
+		if _, err := record.Claim(t.Context(), token); !errors.Is(err, errOlder) {
+			t.Errorf("its claim too, got %v", err)
+		}
+		if err := record.Write(t.Context(), stock{2, token + 1}); err != nil {
+			t.Errorf("the present one should write, got %v", err)
+		}
+		if got, err := record.Read(t.Context()); err != nil || got != (stock{2, token + 1}) {
+			t.Errorf("in the end %+v, %v", got, err)
+		}
+	})
+}
+
 func TestRecordIsCreatedOnce(t *testing.T) {
 	records(t, func(t *testing.T, record ticketRecord) {
 		var all sync.WaitGroup

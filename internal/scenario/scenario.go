@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -33,7 +34,7 @@ type Cast struct {
 	Roles  []Role
 
 	// Names under the run's namespace that are deleted at its end.
-	Locks, Events, Keys []string
+	Locks, Semaphores, Events, Queues, Keys []string
 }
 
 // A Role is what several workers do alike.
@@ -42,6 +43,7 @@ type Role struct {
 	Count  int
 	InTurn bool                                  // each is started when the one before has ended
 	Gap    func(random *rand.Rand) time.Duration // how long after the one before it is started; nil: at once
+	Busy   time.Duration                         // what one of them adds to a run at most, waits for others apart; 0: five seconds
 }
 
 // role finds a role by name; the error lists the names.
@@ -55,6 +57,9 @@ func (c Cast) role(name string) (Role, error) {
 	}
 	return Role{}, fmt.Errorf("unknown role %q: there are %s, and verdict", name, strings.Join(names, ", "))
 }
+
+// inOrder tells whether the workers of the role begin one after another.
+func (r Role) inOrder() bool { return r.InTurn || r.Gap != nil }
 
 // A Setting is what all processes of a run have in common.
 type Setting struct {
@@ -85,6 +90,15 @@ func (s Setting) scale(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / s.Speed)
 }
 
+// limit is how long a run may take, if the workers were busy one after another.
+func (s Setting) limit(cast Cast) time.Duration {
+	busy := 30 * time.Second
+	for _, role := range cast.Roles {
+		busy += time.Duration(role.Count) * cmp.Or(role.Busy, 5*time.Second)
+	}
+	return 30*time.Second + s.scale(busy)
+}
+
 // random gives each worker a sequence of its own, the same in every run with
 // the same seed.
 func (s Setting) random(role string, index int) *rand.Rand {
@@ -95,8 +109,8 @@ func (s Setting) random(role string, index int) *rand.Rand {
 	return rand.New(rand.NewPCG(s.Seed, who))
 }
 
-// lapse is how long what a run keeps in Redis outlives a parent that was killed
-// before it could delete it.
+// lapse is how long what a run keeps in Redis outlives processes that were killed
+// before any of them could delete it.
 const lapse = time.Hour
 
 // atMost bounds how many processes a demo starts.

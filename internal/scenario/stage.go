@@ -82,16 +82,6 @@ func (st *Stage) play(signalled context.Context, cast Cast) error {
 	return cause
 }
 
-// limit is how long a run may take: no worker of any scenario waits for more than
-// five seconds in all beyond what it waits for others.
-func (st *Stage) limit(cast Cast) time.Duration {
-	workers := 0
-	for _, role := range cast.Roles {
-		workers += role.Count
-	}
-	return 30*time.Second + st.scale(30*time.Second+time.Duration(workers)*5*time.Second)
-}
-
 // start starts the cast in order, each worker when its time has come.
 func (st *Stage) start(ctx context.Context, cast Cast, mouth *os.File, crew *sync.WaitGroup, fail context.CancelCauseFunc) error {
 	for _, role := range cast.Roles {

@@ -50,7 +50,8 @@ func TestPhrasesAgree(t *testing.T) {
 	verbs := regexp.MustCompile(`%[a-z]`)
 	for _, p := range []phrase{
 		printRunning, printDone, ticketsLeft, ticketBought, ticketMissed, eventSays, eventBlocked, eventPassed,
-		trafficRed, trafficGreen, trafficOut, trafficWaits, trafficPasses, chatHeard, chatAnswer,
+		trafficRed, trafficGreen, trafficOut, trafficWaits, trafficPasses, chatHeard, chatAnswer, chatRoom,
+		ktvEnters, ktvLeaves, queueGot, bunsParent, bunsMade, bunsEaten, bunsStuck, pipeReceived, pipeEnded,
 	} {
 		en, zh := verbs.FindAllString(p.en, -1), verbs.FindAllString(p.zh, -1)
 		if p.key == "" || p.zh == "" || strings.Join(en, "") != strings.Join(zh, "") {

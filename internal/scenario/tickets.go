@@ -3,6 +3,8 @@ package scenario
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/multihost/multihost/redislock"
@@ -15,8 +17,9 @@ import (
 // process that sleeps too long, each write carries the lock's fencing token, and
 // the record refuses one that is older than its own.
 type Tickets struct {
-	NoLock  bool   `help:"Leave the lock out: more tickets are sold than there are."`
-	File    string `type:"path" placeholder:"PATH" help:"Keep the record in this file, not in Redis; it is created if absent, with a lock file PATH.lock beside it."`
+	NoLock  bool   `xor:"lock" help:"Leave the lock out: more tickets are sold than there are."`
+	Queue   bool   `xor:"lock,record" help:"Pass the tickets through a queue: no record, and no lock."`
+	File    string `type:"path" xor:"record" placeholder:"PATH" help:"Keep the record in this file, not in Redis; it is created if absent, with a lock file PATH.lock beside it."`
 	Buyers  int    `default:"5" help:"Number of buyers."`
 	Tickets int    `default:"3" help:"Number of tickets in a new record."`
 }
@@ -32,18 +35,26 @@ var (
 
 // Validate is called when the command line has been read.
 func (t *Tickets) Validate() error {
+	if info, err := os.Stat(t.File); err == nil && info.IsDir() {
+		return fmt.Errorf("--file: %s is a directory: allowed is a file, or a name for a new one", t.File)
+	}
 	return errors.Join(inRange("--buyers", t.Buyers, 1, atMost), inRange("--tickets", t.Tickets, 0, 1000))
 }
 
 // Cast implements Scenario.
 func (t *Tickets) Cast() Cast {
-	return Cast{
+	cast := Cast{
 		Source: "internal/scenario/tickets.go",
 		Roles:  []Role{{Name: "buyer", Count: t.Buyers}},
 		Locks:  []string{"tickets"},
 		Events: []string{"start"},
 		Keys:   []string{"start", "tickets"},
 	}
+	if t.Queue {
+		cast.Source = "internal/scenario/tickets_queue.go"
+		cast.Locks, cast.Queues = nil, []string{"tickets"}
+	}
+	return cast
 }
 
 func (t *Tickets) record(w *Worker) ticketRecord {
@@ -55,6 +66,9 @@ func (t *Tickets) record(w *Worker) ticketRecord {
 
 // Work implements Scenario.
 func (t *Tickets) Work(ctx context.Context, w *Worker) error {
+	if t.Queue {
+		return t.take(ctx, w)
+	}
 	record := t.record(w)
 	before, err := record.Open(ctx, t.Tickets)
 	if err != nil {
@@ -84,7 +98,7 @@ func (t *Tickets) Work(ctx context.Context, w *Worker) error {
 // buy is the race: between its read and its write others may buy, unless a lock
 // keeps them out. Without one there is no token, and the record keeps what it has.
 func (t *Tickets) buy(ctx context.Context, w *Worker, record ticketRecord, token uint64) error {
-	now, err := record.Read(ctx)
+	now, err := t.look(ctx, record, token)
 	if err != nil {
 		return err
 	}
@@ -93,9 +107,6 @@ func (t *Tickets) buy(ctx context.Context, w *Worker, record ticketRecord, token
 	}
 	if now.Count > 0 {
 		now.Count--
-		if token != 0 {
-			now.Token = token
-		}
 		if err := record.Write(ctx, now); err != nil {
 			return err
 		}
@@ -107,8 +118,18 @@ func (t *Tickets) buy(ctx context.Context, w *Worker, record ticketRecord, token
 	return w.Pause(ctx, 0, time.Second)
 }
 
+func (t *Tickets) look(ctx context.Context, record ticketRecord, token uint64) (stock, error) {
+	if token == 0 {
+		return record.Read(ctx)
+	}
+	return record.Claim(ctx, token)
+}
+
 // Audit implements Auditor.
 func (t *Tickets) Audit(ctx context.Context, w *Worker) error {
+	if t.Queue {
+		return t.close(ctx, w)
+	}
 	after, err := t.record(w).Read(ctx)
 	if err != nil {
 		return err
@@ -119,8 +140,11 @@ func (t *Tickets) Audit(ctx context.Context, w *Worker) error {
 
 // Judge implements Scenario.
 func (t *Tickets) Judge(journal []Fact) Verdict {
-	if t.NoLock {
+	switch {
+	case t.NoLock:
 		return judgeOversold(journal, t.Buyers)
+	case t.Queue:
+		return judgeTaken(journal, t.Buyers)
 	}
 	return judgeSold(journal, t.Buyers)
 }

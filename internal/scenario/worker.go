@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -42,8 +43,17 @@ type Post struct {
 // Work does the work of one process of a run and returns when it is done.
 // Its lines go to out.
 func Work(ctx context.Context, s Scenario, set Setting, post Post, out io.Writer) error {
-	if _, err := s.Cast().role(post.Role); err != nil {
+	cast := s.Cast()
+	role, err := cast.role(post.Role)
+	if err != nil {
 		return err
+	}
+	var c *crew
+	if !post.Parent {
+		if c, err = joinCrew(ctx, cast, set); err != nil {
+			return err
+		}
+		set = c.Setting
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -51,10 +61,21 @@ func Work(ctx context.Context, s Scenario, set Setting, post Post, out io.Writer
 	if err != nil {
 		return err
 	}
-	err = s.Work(ctx, w)
+	if c != nil {
+		err = c.work(ctx, w, role, func() error { return s.Work(ctx, w) })
+	} else {
+		err = s.Work(ctx, w)
+	}
 	// What went wrong in Say or Note ended the ctx and is the reason for whatever followed.
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
+	}
+	if post.Parent && errors.Is(err, ErrInterrupted) {
+		// Its parent may have been killed, and then nobody else deletes what the run left:
+		// the last worker to end finds no other that still adds to it.
+		clean, stop := context.WithTimeout(context.WithoutCancel(ctx), grace/2)
+		defer stop()
+		_ = Clean(clean, s, set) // a parent that lives does it again
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.name(), err)
@@ -150,6 +171,22 @@ func (w *Worker) Pause(ctx context.Context, least, most time.Duration) error {
 // Within is a ctx that ends after d, at the run's speed.
 func (w *Worker) Within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, w.setting.scale(d))
+}
+
+// Until is a ctx that ends when somebody sets event. The function that it returns ends
+// it too, and the wait for event.
+func (w *Worker) Until(ctx context.Context, event *redisevent.Event) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if event.Wait(ctx) == nil {
+			cancel()
+		}
+	})
+	return ctx, func() {
+		cancel()
+		wait.Wait()
+	}
 }
 
 // Together waits until as many workers as count have come to this place, so

@@ -4,7 +4,9 @@ GO ?= go
 # Inputs for each fuzz target. Not a time: Go before 1.27 fails at random when
 # a time is up (golang/go#75804).
 FUZZ ?= 10000x
-TIMEOUT ?= 10m
+# The same for those that run each input on a server.
+FUZZ_SERVER ?= 500x
+TIMEOUT ?= 20m
 
 # The linter is built once, which takes two minutes, and kept for all checkouts.
 LINT_VERSION := v2.15.0
@@ -12,10 +14,10 @@ TOOLS ?= $(shell $(GO) env GOPATH)/bin
 LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help all build test race mutants vet lint linter fmt fuzz cross demo tidy ci
+.PHONY: help all build test race mutants crash examples bench bench-check vet lint linter fmt fuzz cross demo images containers tidy ci
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 all: build vet lint test ## what to run before a commit
 
@@ -31,11 +33,28 @@ race: ## run the tests with the race detector
 mutants: ## take out the code of each safety point and expect its test to fail
 	MULTIHOST_MUTANTS=1 $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestEverySafetyPointIsTested$$' ./internal/turnstile
 
+examples: ## test the examples of the docs, a module of its own
+	cd docs/examples && $(GO) mod tidy -diff && $(GO) vet ./... && $(GO) test ./...
+
+bench: ## measure the peers side by side with the locks and semaphores; five minutes
+	cd bench && $(GO) run .
+
+bench-check: ## build and vet the bench, and let it run for a moment
+	cd bench && $(GO) mod tidy -diff && $(GO) vet ./...
+	cd bench && $(GO) run . --only '4 processes x 1 *' --rounds 1 --for 100ms --no-costs >/dev/null
+
+crash: ## kill 200 processes among the consumers of 10,000 items, twice; two minutes
+	MULTIHOST_TEST_LONG=1 $(GO) test -count=1 -timeout $(TIMEOUT) -v -run '^TestKilled(Consumers|Getters)' ./redisqueue
+
+long: ## 100,000 cancelled waits and 100,000 leases of 50 ms, a minute without pub/sub; about ten minutes
+	MULTIHOST_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -v -run '(ACancelThatRacesAGrantLosesNothing|ARenewalThatRacesTheReleaseKeepsNothing|ACancellationThatRacesTheGrant|HandOversGoOnWhileTheServerCloses)$$$$/^redis-server$$$$' ./redislock ./redissem
+
 vet: ## run go vet
 	$(GO) vet ./...
 
 lint: linter ## run the linter
-	$(LINT) run ./...
+	$(LINT) run --allow-serial-runners ./...
+	cd docs/examples && $(LINT) run --allow-serial-runners ./...
 
 linter: $(LINT) ## build the linter
 
@@ -51,7 +70,8 @@ fuzz: ## run each fuzz target with FUZZ inputs
 		list=$$($(GO) test -list '^Fuzz' $$package); \
 		for target in $$(printf '%s\n' "$$list" | grep '^Fuzz' || true); do \
 			echo "$$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ) -fuzzminimizetime 10x $$package; \
+			case $$target in FuzzForeign|FuzzOperations) n=$(FUZZ_SERVER);; *) n=$(FUZZ);; esac; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $$n -fuzzminimizetime 10x $$package; \
 		done; \
 	done
 
@@ -65,6 +85,12 @@ cross: ## build and vet for other systems
 
 demo: ## run all demos, on REDIS=redis://host:port if given
 	$(GO) run ./cmd/multihost demo $(if $(REDIS),--redis $(REDIS))
+
+containers: ## run each demo in containers; PROFILES="tickets traffic" for some
+	.ci/containers $(PROFILES)
+
+images: ## build multihost-ci/redis and multihost-ci/golang, where there is no image registry (as root on Debian)
+	.ci/images
 
 tidy: ## check that go.mod and go.sum are tidy
 	$(GO) mod tidy -diff

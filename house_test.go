@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ var floors = [][]string{
 	{"internal/cli"},
 	{"internal/scenario"},
 	{"redislock", "redissem", "redisevent", "redisqueue"},
+	{"internal/quorum"},
 	{"internal/turnstile"},
 	{"internal/lease", "internal/hub"},
 	{"internal/keyspace", "internal/clock"},
@@ -140,8 +142,11 @@ func TestOnlyTestsImportTheTestSupport(t *testing.T) {
 	}
 }
 
+// TestAPrimitiveLinksGoRedisAndNothingElse: but for the lock, whose quorum counts
+// votes with redsync: its core, without the drivers of other clients.
 func TestAPrimitiveLinksGoRedisAndNothingElse(t *testing.T) {
 	const client = "github.com/redis/go-redis/v9"
+	const votes = "github.com/go-redsync/redsync/v4"
 	allowed := map[string]bool{}
 	for _, p := range deps(t, client, client+"/maintnotifications") {
 		allowed[p.ImportPath] = true
@@ -153,7 +158,8 @@ func TestAPrimitiveLinksGoRedisAndNothingElse(t *testing.T) {
 		}
 		for _, d := range deps(t, p.ImportPath) {
 			_, ours := inModule(d.ImportPath)
-			if !d.Standard && !ours && !allowed[d.ImportPath] {
+			counts := path == "redislock" && (d.ImportPath == votes || d.ImportPath == votes+"/redis")
+			if !d.Standard && !ours && !allowed[d.ImportPath] && !counts {
 				t.Errorf("%s links %s, which go-redis does not need", path, d.ImportPath)
 			}
 		}
@@ -222,6 +228,28 @@ func goFiles(t *testing.T) map[string][]byte {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// TestNothingKnowsTheTimeOfDay: deadlines lie on internal/clock, and Redis gets
+// durations. A clock reading that becomes a number is of the wall clock, which
+// may be wrong and jump.
+func TestNothingKnowsTheTimeOfDay(t *testing.T) {
+	wall := regexp.MustCompile(`\btime\.(Now|Since|Until)\(|\.Unix(Milli|Micro|Nano)?\(`)
+	read := 0
+	for path, source := range goFiles(t) {
+		path = filepath.ToSlash(path)
+		if strings.HasSuffix(path, "_test.go") || !strings.HasPrefix(path, "redis") &&
+			!regexp.MustCompile(`^internal/(hub|keyspace|lease|turnstile)/`).MatchString(path) {
+			continue
+		}
+		read++
+		if found := wall.Find(source); found != nil {
+			t.Errorf("%s has %s; the time is that of internal/clock, or the server's", path, found)
+		}
+	}
+	if read < 30 {
+		t.Errorf("found only %d files", read)
+	}
 }
 
 // TestTestsSleepOnlyInBubbles: a sleep on a real clock is either too short on

@@ -1,0 +1,2 @@
+// Package recipes holds the code of docs/recipes.md. It is there to be copied.
+package recipes

@@ -27,8 +27,8 @@ build: ## build the command into bin/
 test: ## run the tests, on every server there is
 	$(GO) test ./...
 
-race: ## run the tests with the race detector
-	$(GO) test -race -timeout $(TIMEOUT) ./...
+race: ## run the tests with the race detector, one package at a time
+	$(GO) test -race -p 1 -timeout $(TIMEOUT) ./...
 
 mutants: ## take out the code of each safety point and expect its test to fail
 	MULTIHOST_MUTANTS=1 $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestEverySafetyPointIsTested$$' ./internal/turnstile

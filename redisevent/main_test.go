@@ -25,14 +25,12 @@ func TestMain(m *testing.M) {
 	redistest.Main(m)
 }
 
-const (
-	// soon bounds the wait for what should happen at once, on a machine that
-	// has other things to do.
-	soon = 10 * time.Second
+// soon bounds the wait for what should happen at once, on a machine that
+// has other things to do.
+var soon = redistest.Scale(10 * time.Second)
 
-	// fallback is the longest pause between two looks of somebody who waits.
-	fallback = 30 * time.Second
-)
+// fallback is the longest pause between two looks of somebody who waits.
+const fallback = 30 * time.Second
 
 func newEvent(t testing.TB, client redis.UniversalClient, name string, opts *redisevent.Options) *redisevent.Event {
 	t.Helper()

@@ -14,12 +14,12 @@ import (
 	"github.com/multihost/multihost/redislock"
 )
 
-const (
+var (
 	// short is a TTL whose renewal is waited for. A machine with much else to do
 	// may be slow to send it.
-	short = 3 * time.Second
+	short = redistest.Scale(3 * time.Second)
 	// brief is one whose end is waited for.
-	brief = 100 * time.Millisecond
+	brief = redistest.Scale(100 * time.Millisecond)
 )
 
 func TestAHeldLeaseOutlivesItsTTL(t *testing.T) {

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // soon bounds the wait for what should happen at once, on a machine that has
 // other things to do.
-const soon = 10 * time.Second
+var soon = redistest.Scale(10 * time.Second)
 
 // unhurried is a TTL in which nothing ends by itself while a test runs: what
 // is acquired under it was given back.

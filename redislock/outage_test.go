@@ -137,7 +137,7 @@ func TestAWaitInLineSurvivesALongOutage(t *testing.T) {
 func TestAHolderWhoseKeyIsGoneHearsItAtTheNextRenewal(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
-		const ttl = short
+		ttl := short
 		client := s.Client(t)
 		name := redistest.Name(t)
 		start := time.Now()

@@ -23,13 +23,13 @@ func TestMain(m *testing.M) {
 	redistest.Main(m)
 }
 
-const (
+var (
 	// soon bounds the wait for what should happen at once, on a machine that
 	// has other things to do.
-	soon = 10 * time.Second
+	soon = redistest.Scale(10 * time.Second)
 
 	// short is a TTL whose end can be waited for.
-	short = 900 * time.Millisecond
+	short = redistest.Scale(900 * time.Millisecond)
 )
 
 // unhurried is a TTL in which nothing comes back by itself while a test runs:

@@ -14,7 +14,7 @@ import (
 
 // breakable is a TTL with a third that can be waited for: a holder whose
 // process listens to nothing hears of Break at its next renewal.
-var breakable = &redissem.Options{TTL: 6 * brief}
+var breakable = &redissem.Options{TTL: short}
 
 func TestBreakEndsTheHolderThatWasMeantAndNoOther(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { redistest.Main(m) }
 
 // soon bounds the wait for what should happen at once, on a machine that has
 // other things to do.
-const soon = 10 * time.Second
+var soon = redistest.Scale(10 * time.Second)
 
 var (
 	incr = NewScript("return redis.call('INCR', KEYS[1])")

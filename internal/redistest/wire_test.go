@@ -183,12 +183,15 @@ func TestAPartitionIsSilentAndHealsLate(t *testing.T) {
 	eachWire(t, func(t *testing.T, c wireCase) {
 		ctx := t.Context()
 		client := c.client(once, func(o *redis.UniversalOptions) { o.ReadTimeout = 50 * time.Millisecond })
-		if err := client.Set(ctx, c.key, 0, 0).Err(); err != nil {
-			t.Fatal(err)
-		}
-		c.w.Partition()
 		var err error
-		EventuallyTrue(t, 10*time.Second, "the command is sent", func() bool { // a client without a connection has to dial first
+		EventuallyTrue(t, Scale(10*time.Second), "the command is sent", func() bool {
+			// A client without a connection, after a timeout of 50 ms on a machine that
+			// stood still, has to dial first, which it cannot during the partition.
+			c.w.Heal()
+			if client.Set(ctx, c.key, 0, 0).Err() != nil {
+				return false
+			}
+			c.w.Partition()
 			err = client.Incr(ctx, c.key).Err()
 			return c.w.Counts()["INCR"] > 0
 		})

@@ -20,25 +20,31 @@ type Alarms struct {
 
 // Alarm is one of them. Like a timer it counts no time in suspension.
 type Alarm struct {
-	all  *Alarms
-	f    func()
-	when time.Time
-	at   int // in the queue, -1: not there
+	all   *Alarms
+	f     func()
+	when  time.Time
+	early time.Duration // how much earlier it may fire, along with another
+	at    int           // in the queue, -1: not there
 }
+
+// New returns an alarm that is not set yet. When it fires, f runs on a goroutine of its own.
+func (a *Alarms) New(f func()) *Alarm { return &Alarm{all: a, f: f, at: -1} }
 
 // AfterFunc has f run on a goroutine of its own after d, as [time.AfterFunc] does.
 func (a *Alarms) AfterFunc(d time.Duration, f func()) *Alarm {
-	m := &Alarm{all: a, f: f, at: -1}
-	m.Reset(d)
+	m := a.New(f)
+	m.Reset(d, 0)
 	return m
 }
 
-// Reset has the alarm fire after d, and not when it would have.
-func (m *Alarm) Reset(d time.Duration) {
+// Reset has the alarm fire after d, and not when it would have. It may fire up to early
+// before that if another fires then: so thousands of them wake the process now and then,
+// and not thousands of times.
+func (m *Alarm) Reset(d, early time.Duration) {
 	a := m.all
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	m.when = time.Now().Add(d)
+	m.when, m.early = time.Now().Add(d), early
 	if m.at < 0 {
 		heap.Push(&a.queue, m)
 	} else {
@@ -78,7 +84,7 @@ func (a *Alarms) arm() {
 func (a *Alarms) fire() {
 	a.mu.Lock()
 	var due []func()
-	for now := time.Now(); len(a.queue) > 0 && !a.queue[0].when.After(now); {
+	for now := time.Now(); len(a.queue) > 0 && !a.queue[0].when.Add(-a.queue[0].early).After(now); {
 		due = append(due, heap.Pop(&a.queue).(*Alarm).f)
 	}
 	a.armed = time.Time{}

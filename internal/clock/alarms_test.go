@@ -1,6 +1,7 @@
 package clock
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -40,7 +41,7 @@ func TestAlarmsFireWhenTimersWould(t *testing.T) {
 				case r.IntN(4) == 0:
 					all.Rest() // must not silence those that are set
 				default:
-					alarms[i].Reset(d)
+					alarms[i].Reset(d, 0)
 					timers[i].Reset(d)
 				}
 				time.Sleep(time.Duration(r.IntN(3)) * time.Millisecond)
@@ -73,7 +74,7 @@ func TestAlarmsMayBeSetAndStoppedByThoseThatFire(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if fired++; fired < 5 {
-				again.Reset(time.Second)
+				again.Reset(time.Second, 0)
 			} else {
 				again.Stop()
 				all.Rest()
@@ -85,6 +86,39 @@ func TestAlarmsMayBeSetAndStoppedByThoseThatFire(t *testing.T) {
 		defer mu.Unlock()
 		if fired != 5 {
 			t.Errorf("it should fire 5 times, it did %d", fired)
+		}
+	})
+}
+
+// One that may be early fires along with another, within what it may, and else when it
+// is due. It takes nobody along who may not be early.
+func TestAnAlarmMayFireEarlierAlongWithAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all Alarms
+		var mu sync.Mutex
+		start, got := time.Now(), map[string]time.Duration{}
+		set := func(name string, d, early time.Duration) {
+			all.New(func() {
+				mu.Lock()
+				defer mu.Unlock()
+				got[name] = time.Since(start)
+			}).Reset(d, early)
+		}
+		set("late", 110*time.Millisecond, 9*time.Millisecond)
+		set("first", 100*time.Millisecond, 10*time.Millisecond)
+		set("along", 105*time.Millisecond, 5*time.Millisecond)
+		set("punctual", 120*time.Millisecond, 0)
+		set("alone", 150*time.Millisecond, 20*time.Millisecond)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		want := map[string]time.Duration{
+			"first": 100 * time.Millisecond, "along": 100 * time.Millisecond, "late": 110 * time.Millisecond,
+			"punctual": 120 * time.Millisecond, "alone": 150 * time.Millisecond,
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("they should fire at %v, they did at %v", want, got)
 		}
 	})
 }

@@ -35,8 +35,6 @@ type Call struct {
 	// Patience bounds the wait for one attempt's reply. 0: the client's
 	// ReadTimeout.
 	Patience time.Duration
-	// Slack is how long the call may wait for others to travel with.
-	Slack time.Duration
 	// Attempts bounds how often the call is sent. 0: once.
 	Attempts int
 	// Until, when set, is the moment after which no further attempt begins.

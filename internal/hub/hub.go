@@ -129,7 +129,7 @@ func (h *Hub) Done() {
 	if h.timer == nil {
 		h.timer = h.AfterFunc(Linger, h.expire)
 	} else {
-		h.timer.Reset(Linger)
+		h.timer.Reset(Linger, 0)
 	}
 }
 
@@ -257,7 +257,7 @@ func (h *Hub) Leave(id string) {
 	if h.forget == nil {
 		h.forget = h.AfterFunc(Linger, h.forgetUnused)
 	} else {
-		h.forget.Reset(Linger)
+		h.forget.Reset(Linger, 0)
 	}
 }
 
@@ -283,7 +283,7 @@ func (h *Hub) forgetUnused() {
 		h.forgets, next = true, min(next, left)
 	}
 	if h.forgets {
-		h.forget.Reset(next)
+		h.forget.Reset(next, 0)
 	}
 }
 

@@ -131,7 +131,7 @@ func (l *link) inline(ctx context.Context, c *Call, wait time.Duration) bool {
 	l.exec([]*Call{c}, n, wait, stop)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue)+len(l.idle) > 0 {
+	if len(l.queue) > 0 {
 		go l.drain()
 	} else {
 		l.senders--

@@ -126,46 +126,6 @@ func TestCallsBehindTheLaneGoTogether(t *testing.T) {
 	})
 }
 
-// Renewals have time: those that come within their slack travel together, or with
-// whatever is sent before it is up.
-func TestCallsWithSlackTravelTogether(t *testing.T) {
-	inBubble(t, func(t *testing.T, b bubble) {
-		const slack = 100 * time.Millisecond
-		lazy := func() <-chan Reply {
-			return begin(b.hub, &Call{Args: []any{"ECHO", b.key}, Private: true, Slack: slack})
-		}
-		first, start := lazy(), clock.Now()
-		time.Sleep(slack / 2)
-		second := lazy()
-		a, z := await(t, first, "the first outcome"), await(t, second, "the second outcome")
-		if a.Err != nil || z.Err != nil || a.Sent != z.Sent || a.Sent.Sub(start) != slack {
-			t.Errorf("both should be sent together, after %v, got %+v and %+v", slack, a, z)
-		}
-		third, start := lazy(), clock.Now()
-		send(t, b.hub, &Call{Args: []any{"ECHO", "urgent"}, Private: true})
-		if r := await(t, third, "the third outcome"); r.Err != nil || r.Sent.Sub(start) >= slack {
-			t.Errorf("it should be sent with the urgent one, got %+v after %v", r, r.Sent.Sub(start))
-		}
-	})
-}
-
-// A call that has time is not kept by one on the lane that is not answered.
-func TestACallWithSlackOvertakesASilentLane(t *testing.T) {
-	inBubble(t, func(t *testing.T, b bubble) {
-		const slack = 100 * time.Millisecond
-		laned(t, b)
-		silent := b.wire.HoldReply(redistest.Has("silent"))
-		defer silent.Release()
-		start := clock.Now()
-		lazy := begin(b.hub, &Call{Args: []any{"ECHO", "x"}, Private: true, Slack: slack})
-		go func() { _, _ = b.hub.Do(t.Context(), &Call{Args: []any{"ECHO", "silent"}, Keys: []string{"any"}}) }()
-		silent.Await(t)
-		if r := await(t, lazy, "the outcome"); r.Err != nil || clock.Since(start) > slack+overtake+50*time.Millisecond {
-			t.Errorf("it should be answered within %v, got %+v after %v", slack+overtake, r, clock.Since(start))
-		}
-	})
-}
-
 // A ctx that ends when its call is answered must not cut the lane, which is somebody
 // else's by then.
 func TestTheLateEndOfACtxCutsNobodyElsesCall(t *testing.T) {

@@ -35,7 +35,6 @@ type link struct {
 	alone   bool          // a call is under way on the user's client
 	senders int           // goroutines that send the queue: one or two, one more while they are stuck
 	queue   []*Call
-	idle    []*Call      // that have time, until somebody else sends or it is up
 	stuck   *clock.Alarm // starts the second one
 	seen    bool         // the user's client has had a connection
 	lane    *lane        // nil until calls often come alone
@@ -83,13 +82,6 @@ func (l *link) enqueue(c *Call) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.Slack > 0 && l.senders == 0 {
-		l.idle = append(l.idle, c)
-		if len(l.idle) == 1 {
-			l.hub.AfterFunc(c.Slack, l.start)
-		}
-		return
-	}
 	l.queue = append(l.queue, c)
 	if l.senders == 0 {
 		l.single()
@@ -118,24 +110,8 @@ func (l *link) expect() {
 	if l.stuck == nil {
 		l.stuck = l.hub.AfterFunc(overtake, l.second)
 	} else {
-		l.stuck.Reset(overtake)
+		l.stuck.Reset(overtake, 0)
 	}
-}
-
-// start sends the calls that have waited for others, unless others have taken them along.
-func (l *link) start() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.idle) == 0 {
-		return
-	}
-	l.queue, l.idle = append(l.queue, l.idle...), nil
-	if l.senders > 0 {
-		l.expect()
-		return
-	}
-	l.senders++
-	go l.drain()
 }
 
 // second sends the queue past a pipeline that is not answered, on another
@@ -204,7 +180,6 @@ func (l *link) direct(c *Call) {
 func (l *link) drain() {
 	for {
 		l.mu.Lock()
-		l.queue, l.idle = append(l.queue, l.idle...), nil
 		var batch []*Call
 		batch, l.queue = pipeline(l.queue)
 		if len(batch) == 0 {

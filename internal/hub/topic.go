@@ -83,7 +83,7 @@ func (t *Topic) Drop() {
 		if t.timer == nil {
 			t.timer = t.hub.AfterFunc(Linger, t.expire)
 		} else {
-			t.timer.Reset(Linger)
+			t.timer.Reset(Linger, 0)
 		}
 	}
 	t.hub.mu.Unlock()

@@ -25,8 +25,8 @@ type Terms struct {
 	// NoRenew leaves the lease to end at its deadline. Renewals are sent all the
 	// same, to hear whether it was taken away, but must not extend it.
 	NoRenew bool
-	// Slack is how long a renewal may wait for others to travel with: it is due so
-	// much before a third of the lease has passed.
+	// Slack is how much earlier than after a third of the lease a renewal may be sent,
+	// to travel with others.
 	Slack time.Duration
 }
 
@@ -49,7 +49,8 @@ type Keeper struct {
 
 	mu       sync.Mutex
 	deadline time.Time
-	next     time.Time // when the next renewal is due
+	next     time.Time     // when the next renewal is due,
+	early    time.Duration // and how much earlier it may be sent
 	sending  bool
 	frozen   bool // no more renewals
 	ended    bool
@@ -61,20 +62,21 @@ type Keeper struct {
 func Keep(alarms *clock.Alarms, terms Terms, deadline time.Time, renew, lost func()) *Keeper {
 	k := &Keeper{terms: terms, renew: renew, lost: lost, deadline: deadline}
 	left := clock.Until(deadline)
-	k.next = deadline.Add(-left*2/3 - min(terms.Slack, left/3))
+	k.next, k.early = deadline.Add(-left*2/3), min(terms.Slack, left/3)
+	k.alarm = alarms.New(k.tick)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.alarm = alarms.AfterFunc(k.wait(), k.tick)
+	k.set()
 	return k
 }
 
-// wait is the time until something has to be done. Called with mu.
-func (k *Keeper) wait() time.Duration {
-	at := k.deadline
+// set has the alarm fire when something has to be done. Called with mu.
+func (k *Keeper) set() {
+	at, early := k.deadline, time.Duration(0)
 	if !k.frozen && !k.sending && k.next.Before(at) {
-		at = k.next
+		at, early = k.next, k.early
 	}
-	return max(clock.Until(at), 0)
+	k.alarm.Reset(max(clock.Until(at), 0), early)
 }
 
 func (k *Keeper) tick() {
@@ -89,11 +91,11 @@ func (k *Keeper) tick() {
 		k.Lose()
 		return
 	}
-	renew := !k.frozen && !k.sending && !now.Before(k.next)
+	renew := !k.frozen && !k.sending && !now.Before(k.next.Add(-k.early))
 	if renew {
 		k.sending = true
 	}
-	k.alarm.Reset(k.wait())
+	k.set()
 	k.mu.Unlock()
 	if renew {
 		k.renew()
@@ -115,10 +117,10 @@ func (k *Keeper) Renewed(sent time.Time, ttl time.Duration) {
 			k.deadline = d
 		}
 		left := min(ttl, k.terms.TTL)
-		k.next = sent.Add(left/3 - min(k.terms.Slack, left/3))
+		k.next, k.early = sent.Add(left/3), min(k.terms.Slack, left/3)
 	}
 	// The timer knows nothing of a suspension of the host in the meantime.
-	k.alarm.Reset(k.wait())
+	k.set()
 }
 
 // Failed says that a renewal was not answered: another follows soon. Of a grant
@@ -130,8 +132,8 @@ func (k *Keeper) Failed() {
 	if k.ended {
 		return
 	}
-	k.next = clock.Now().Add(max(min(k.terms.TTL/20, clock.Until(k.deadline)/4), time.Millisecond))
-	k.alarm.Reset(k.wait())
+	k.next, k.early = clock.Now().Add(max(min(k.terms.TTL/20, clock.Until(k.deadline)/4), time.Millisecond)), 0
+	k.set()
 }
 
 // Again has the next renewal sent at once.
@@ -141,8 +143,8 @@ func (k *Keeper) Again() {
 	if k.ended || k.sending {
 		return
 	}
-	k.next = clock.Now()
-	k.alarm.Reset(k.wait())
+	k.next, k.early = clock.Now(), 0
+	k.set()
 }
 
 // Lose ends the lease as lost, if it has not ended before.

@@ -132,6 +132,70 @@ func TestRenewalsAreSentAtAThird(t *testing.T) {
 	})
 }
 
+// Renewals of one process travel together: each at a third at the latest, and by its
+// slack earlier along with another.
+func TestRenewalsWithSlackAreSentTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		terms := Terms{TTL: 9 * time.Second, Slack: 100 * time.Millisecond}
+		alarms, sent := new(clock.Alarms), make(map[time.Duration]int)
+		var mu sync.Mutex
+		start := clock.Now()
+		var all []*Keeper
+		for range 300 {
+			time.Sleep(10 * time.Millisecond)
+			mu.Lock()
+			var k *Keeper
+			k = Keep(alarms, terms, clock.Now().Add(terms.TTL), func() {
+				mu.Lock()
+				defer mu.Unlock()
+				sent[clock.Since(start)]++
+				k.Renewed(clock.Now(), terms.TTL)
+			}, func() { t.Error("no lease should be lost") })
+			mu.Unlock()
+			all = append(all, k)
+		}
+		time.Sleep(30*time.Second - clock.Since(start))
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		n := 0
+		for at, several := range sent {
+			n += several
+			if several < 10 || several > 20 {
+				t.Errorf("at %v %d renewals were sent together", at, several)
+			}
+		}
+		if n < 300*9 || n > 300*10 {
+			t.Errorf("each should be renewed every 3 s, there were %d renewals in all", n)
+		}
+		for _, k := range all {
+			k.End()
+		}
+	})
+}
+
+func TestTheDeadlineIsNotTakenAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		alarms := new(clock.Alarms)
+		terms := Terms{TTL: 9 * time.Second, Slack: 100 * time.Millisecond}
+		var lost time.Duration
+		start := clock.Now()
+		var mu sync.Mutex
+		Keep(alarms, terms, start.Add(terms.TTL), func() {}, func() { // no renewal is answered
+			mu.Lock()
+			defer mu.Unlock()
+			lost = clock.Since(start)
+		})
+		alarms.AfterFunc(terms.TTL-50*time.Millisecond, func() {})
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if lost != terms.TTL {
+			t.Errorf("the loss should be told at %v, it was at %v", terms.TTL, lost)
+		}
+	})
+}
+
 func TestAShortGrantIsRenewedAtAThirdOfIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := keep(ten, 3*time.Second, renew)

@@ -21,7 +21,6 @@ type grant struct {
 	ambiguous bool      // a join with this ticket may still arrive
 	keeper    *lease.Keeper
 	hold      *Hold // the present turn
-	asked     bool  // somebody waits for the next renewal
 	dismissed string
 
 	replicated bool // enough replicas have it
@@ -178,16 +177,9 @@ func (g *grant) renew() {
 	if g.terms.Replicas > 0 {
 		patience /= 2 // the replicas get the other half
 	}
-	// Many renewals travel together, those that somebody waits for apart.
-	slack := g.terms.Slack
-	if g.asked || left < g.terms.TTL/2 {
-		slack = 0
-	}
-	g.asked = false
 	l.use()
 	l.hub.Go(&hub.Call{
 		Script: l.renewScript, Keys: l.keys, Boxed: l.boxed, Private: true, AfterClose: true, Patience: max(patience, 10*time.Millisecond),
-		Slack:       slack,
 		Args:        []any{g.ticket, ttl, number(g.hold.token), g.dismissed},
 		Replication: l.replication(g.terms, patience),
 		Done: func(r hub.Reply) {
@@ -241,7 +233,6 @@ func (g *grant) revoked(token uint64) {
 
 // renewNow has the next renewal sent at once. Called with mu.
 func (g *grant) renewNow() {
-	g.asked = true
 	g.keeper.Again()
 }
 

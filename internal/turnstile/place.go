@@ -54,7 +54,7 @@ func (l *Line) abandonTimer(p *place, d time.Duration, f func()) {
 		p.giveUp = l.hub.AfterFunc(d, f)
 		return
 	}
-	p.giveUp.Reset(d)
+	p.giveUp.Reset(d, 0)
 }
 
 // join has the process stand in line under a new ticket, with the call that it
@@ -291,7 +291,7 @@ func (l *Line) offered(p *place, s standing, after time.Time) {
 func (l *Line) checkIn(p *place, d time.Duration) {
 	p.due = clock.Now().Add(d)
 	if p.timer != nil {
-		p.timer.Reset(d)
+		p.timer.Reset(d, 0)
 		return
 	}
 	p.timer = l.hub.AfterFunc(d, func() {

@@ -20,6 +20,8 @@ var (
 	quickJoinLua string
 	//go:embed lua/quick_release.lua
 	quickReleaseLua string
+	//go:embed lua/quick_renew.lua
+	quickRenewLua string
 	//go:embed lua/join.lua
 	joinLua string
 	//go:embed lua/check.lua
@@ -41,6 +43,8 @@ var (
 	quickSemJoinLua string
 	//go:embed lua/quick_sem_release.lua
 	quickSemReleaseLua string
+	//go:embed lua/quick_sem_renew.lua
+	quickSemRenewLua string
 	//go:embed lua/sem_join.lua
 	semJoinLua string
 	//go:embed lua/sem_check.lua
@@ -76,7 +80,7 @@ var kinds = map[string]*kind{
 		joinScript:    hub.NewScript(quickJoinLua + lineLua + sharedLua + joinLua),
 		checkScript:   hub.NewScript(lineLua + sharedLua + checkLua),
 		releaseScript: hub.NewScript(quickReleaseLua + lineLua + sharedLua + releaseLua),
-		renewScript:   hub.NewScript(lineLua + sharedLua + renewLua),
+		renewScript:   hub.NewScript(quickRenewLua + lineLua + sharedLua + renewLua),
 		breakScript:   hub.NewScript(lineLua + sharedLua + breakLua),
 		stateScript:   hub.NewScript(lineLua + sharedLua + stateLua),
 		deleteScript:  hub.NewScript(lineLua + sharedLua + deleteLua),
@@ -86,7 +90,7 @@ var kinds = map[string]*kind{
 		joinScript:    hub.NewScript(quickSemJoinLua + lineLua + semSharedLua + semJoinLua),
 		checkScript:   hub.NewScript(lineLua + semSharedLua + semCheckLua),
 		releaseScript: hub.NewScript(quickSemReleaseLua + lineLua + semSharedLua + semReleaseLua),
-		renewScript:   hub.NewScript(lineLua + semSharedLua + semRenewLua),
+		renewScript:   hub.NewScript(quickSemRenewLua + lineLua + semSharedLua + semRenewLua),
 		breakScript:   hub.NewScript(lineLua + semSharedLua + semBreakLua),
 		stateScript:   hub.NewScript(lineLua + semSharedLua + semStateLua),
 		deleteScript:  hub.NewScript(lineLua + semSharedLua + semDeleteLua),

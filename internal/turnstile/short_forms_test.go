@@ -1,0 +1,215 @@
+package turnstile
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/multihost/multihost/internal/keyspace"
+)
+
+// TestTheShortFormsDoWhatTheLongOnesDo sends the same commands to two servers, in
+// random order: to one the scripts as they are, to the other without the short forms
+// at their beginning. All answers, messages, keys and their ends must be alike.
+func TestTheShortFormsDoWhatTheLongOnesDo(t *testing.T) {
+	long := map[string]map[string]string{
+		keyspace.Lock: {"join": joinLua, "check": checkLua, "release": releaseLua, "renew": renewLua, "break": breakLua},
+		keyspace.Semaphore: {"join": semJoinLua, "check": semCheckLua, "release": semReleaseLua, "renew": semRenewLua,
+			"break": semBreakLua, "resize": semResizeLua},
+	}
+	short := map[string]map[string]string{
+		keyspace.Lock:      {"join": quickJoinLua, "release": quickReleaseLua, "renew": quickRenewLua},
+		keyspace.Semaphore: {"join": quickSemJoinLua, "release": quickSemReleaseLua, "renew": quickSemRenewLua},
+	}
+	shared := map[string]string{keyspace.Lock: lineLua + sharedLua, keyspace.Semaphore: lineLua + semSharedLua}
+	for kind := range long {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			used := map[string]int{}
+			for seed := range uint64(40) {
+				twins := newTwins(t, kind, seed)
+				for range 100 {
+					verb, args := twins.command()
+					tail := shared[kind] + long[kind][verb]
+					// Where the short form answers it says so.
+					head := strings.ReplaceAll(short[kind][verb], "return {", "redis.call('PUBLISH', 'a', 'short') return {")
+					if twins.both(verb, head+tail, tail, args) {
+						used[verb]++
+					}
+				}
+			}
+			for verb := range short[kind] {
+				if used[verb] < 60 {
+					t.Errorf("the short form of %s has applied only %d times", verb, used[verb])
+				}
+			}
+		})
+	}
+}
+
+// twins are two servers whose clocks the test moves.
+type twins struct {
+	t       *testing.T
+	kind    string
+	r       *rand.Rand
+	servers [2]*miniredis.Miniredis
+	clients [2]*redis.Client
+	heard   [2]<-chan *redis.Message
+	keys    []string
+	now     time.Time
+	tickets []string
+	log     []string
+	calm    bool // nobody stands in line: each join is one attempt
+}
+
+// channels are of processes that listen; one more does not.
+var channels = []string{"p:a", "p:b"}
+
+func newTwins(t *testing.T, kind string, seed uint64) *twins {
+	w := &twins{t: t, kind: kind, calm: seed%3 > 0, r: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1795000000, 0)}
+	object, err := keyspace.New(kind, "", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.keys = kinds[kind].keysOf(object.Key())
+	for i := range w.servers {
+		m := miniredis.RunT(t)
+		m.SetTime(w.now)
+		w.servers[i] = m
+		c := redis.NewClient(&redis.Options{Addr: m.Addr()})
+		t.Cleanup(func() { _ = c.Close() })
+		w.clients[i] = c
+		sub := c.Subscribe(t.Context(), "a", "b")
+		t.Cleanup(func() { _ = sub.Close() })
+		for range channels {
+			if _, err := sub.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.heard[i] = sub.Channel(redis.WithChannelSize(1000))
+	}
+	return w
+}
+
+// command lets time pass, and picks what is sent next: often what a well-behaved
+// process would send, sometimes what is late, repeated or unknown.
+func (w *twins) command() (verb string, args []any) {
+	pass := time.Duration(w.r.IntN(400)) * time.Millisecond
+	if w.r.IntN(12) == 0 {
+		pass *= 30
+	}
+	w.now = w.now.Add(pass)
+	for _, m := range w.servers {
+		m.SetTime(w.now)
+		m.FastForward(pass)
+	}
+	pick := func(all ...string) string { return all[w.r.IntN(len(all))] }
+	ticket := fmt.Sprintf("%s-%d", pick("a", "b", "c"), len(w.log))
+	if n := len(w.tickets); n > 0 && w.r.IntN(4) > 0 {
+		ticket = w.tickets[max(n-1-w.r.IntN(4), 0)]
+		if value := w.holder(""); value != "" && w.r.IntN(4) > 0 {
+			ticket, _, _ = strings.Cut(value, "\n")
+		}
+	}
+	channel := "p:" + ticket[:1]
+	ttl := pick("1000", "3000", "10000")
+	turn := pick("1", "1", "2", "0")
+	if h := strings.Split(w.holder(ticket), "\n"); len(h) > 3 && w.r.IntN(4) > 0 {
+		turn = h[1] // of a semaphore: the turn
+		if w.kind == keyspace.Lock {
+			turn = h[3]
+			if w.r.IntN(3) == 0 {
+				turn = h[2]
+			}
+		}
+	}
+	switch w.r.IntN(10) {
+	case 0, 1, 2, 3:
+		w.tickets = append(w.tickets, ticket)
+		args = []any{ticket, channel, pick("1", "5"), ttl, pick("1", "64"), pick("0", "1"), `{"m":1}`}
+		if w.kind == keyspace.Semaphore {
+			args = append(args, pick("2", "2", "2", "3"), pick("refuse", "adopt", "replace"))
+		}
+		if w.r.IntN(6) == 0 {
+			return "check", args
+		}
+		if w.calm {
+			return "join", append(args, "1")
+		}
+		return "join", append(args, pick("0", "0", "1"))
+	case 4, 5, 6:
+		return "renew", []any{ticket, pick(ttl, ttl, "0"), turn, pick("", "", "", turn)}
+	case 7, 8:
+		own := ""
+		if w.r.IntN(4) == 0 && len(w.tickets) > 0 {
+			own = w.tickets[len(w.tickets)-1]
+		}
+		return "release", []any{ticket, pick("", turn), pick("0", "0", "0", "500"), pick("0", "0", "0", "1"), own, channel}
+	}
+	if w.kind == keyspace.Semaphore {
+		if w.r.IntN(3) > 0 {
+			return "resize", []any{fmt.Sprint(ticket, "r", len(w.log)), "2", "adopt", pick("1", "2", "4")}
+		}
+		return "break", []any{ticket, turn, "p:b"}
+	}
+	return "break", []any{pick("0", turn), "p:b"}
+}
+
+// holder is what is known of the ticket's holder; without a ticket, of any, and begins
+// with its ticket.
+func (w *twins) holder(ticket string) string {
+	if w.kind == keyspace.Semaphore {
+		if all, _ := w.servers[0].HKeys(w.keys[1]); ticket == "" && len(all) > 0 {
+			return all[w.r.IntN(len(all))]
+		}
+		return w.servers[0].HGet(w.keys[1], ticket)
+	}
+	value, _ := w.servers[0].Get(w.keys[0])
+	return value
+}
+
+// both sends the command, and says whether the short form has answered.
+func (w *twins) both(verb, short, long string, args []any) (applied bool) {
+	w.t.Helper()
+	w.log = append(w.log, fmt.Sprintf("%v %s %q", w.now.Sub(time.Unix(1795000000, 0)), verb, args))
+	var saw [2][]string
+	for i, source := range []string{short, long} {
+		answer, err := w.clients[i].Eval(w.t.Context(), source, w.keys, args...).Result()
+		saw[i] = append(saw[i], fmt.Sprintf("%#v %v", answer, err))
+		for _, message := range w.messages(i) {
+			if message == "a short" {
+				applied = true
+			} else {
+				saw[i] = append(saw[i], message)
+			}
+		}
+		saw[i] = append(saw[i], w.servers[i].Dump())
+		for _, key := range w.servers[i].Keys() {
+			saw[i] = append(saw[i], fmt.Sprint(key, " ", w.servers[i].TTL(key)))
+		}
+	}
+	if !reflect.DeepEqual(saw[0], saw[1]) {
+		w.t.Fatalf("after\n%s\nthe short form has\n%s\nand the long one\n%s", strings.Join(w.log, "\n"),
+			strings.Join(saw[0], "\n"), strings.Join(saw[1], "\n"))
+	}
+	return applied
+}
+
+// messages are those of one command. One sent behind them tells that no more come.
+func (w *twins) messages(i int) []string {
+	w.clients[i].Publish(w.t.Context(), "a", "end")
+	var all []string
+	for m := range w.heard[i] {
+		if m.Payload == "end" {
+			break
+		}
+		all = append(all, m.Channel+" "+m.Payload)
+	}
+	return all
+}

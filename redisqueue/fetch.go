@@ -36,6 +36,7 @@ type fetcher struct {
 	emptied  int           // grows when what a look found is out of date: nobody waited any more, or the queue was shut down
 	idle     *time.Timer   // puts pop and session away
 	session  *session      // of claims; nil: none yet
+	settling []chan struct{}
 
 	// Of the goroutine that runs alone.
 	taking  *taking // not answered yet
@@ -75,17 +76,22 @@ func (s *station) get(ctx context.Context, set *settings, want int) ([]envelope,
 
 // receive waits for an item and claims it.
 func (s *station) receive(ctx context.Context, set *settings) (*claim, error) {
+	c, err := s.receiver(set).fetch(ctx, set, 1)
+	return c.claim, err
+}
+
+// receiver fetches for deliveries on these terms.
+func (s *station) receiver(set *settings) *fetcher {
 	t := terms{set.ttl, set.metadata}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	f := s.receivers[t]
 	if f == nil {
 		f = newFetcher(s)
 		f.terms = &t
 		s.receivers[t] = f
 	}
-	s.mu.Unlock()
-	c, err := f.fetch(ctx, set, 1)
-	return c.claim, err
+	return f
 }
 
 // fetch waits for up to want items, at least one.
@@ -98,6 +104,7 @@ func (f *fetcher) fetch(ctx context.Context, set *settings, want int) (catch, er
 	s.mu.Lock()
 	t.standing = f.running && f.healthy()
 	f.takers = append(f.takers, t)
+	f.tellSettled()
 	if f.blocks {
 		f.tell()
 	}
@@ -228,6 +235,7 @@ func (f *fetcher) stop() {
 		f.s.all.Drop()
 	}
 	f.restSoon()
+	f.tellSettled()
 }
 
 // rests is how long an idle fetcher keeps its connection.

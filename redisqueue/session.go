@@ -222,6 +222,7 @@ func (x *session) isBack(env envelope) {
 	if x.ended != nil {
 		x.ended[env] = true
 	}
+	x.f.tellSettled()
 }
 
 // beat tells Redis that the consumer lives.
@@ -334,6 +335,7 @@ func (x *session) end() {
 	}
 	if x.f.session == x {
 		x.f.session = nil
+		x.f.tellSettled()
 	}
 	x.f.s.unuse()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,8 +13,9 @@ import (
 // the queue was shut down and is drained. fn returning nil acknowledges the
 // item, an error gives it back after RetryDelay; Ack and Nack may also be called
 // in fn. The ctx of fn ends when the delivery is lost, not with the ctx of Work:
-// when that ends, Work takes no more items, lets the running ones finish, and
-// returns its error. Work returns nil after a shutdown. It survives an outage of
+// when that ends, Work takes no more items, lets the running ones finish, waits
+// up to a second until items on their way here are back in the queue, and returns
+// its error: a process that then ends keeps nothing from the others. Work returns nil after a shutdown. It survives an outage of
 // Redis once that was reached; an item whose Ack did not arrive comes again. Any
 // other error of Receive ends it, but for items that cannot be decoded, which
 // are among the dead letters. A panic in fn gives the item back and is not
@@ -41,6 +43,9 @@ func (q *Queue[T]) Work(ctx context.Context, n int, fn func(context.Context, *De
 		})
 	}
 	workers.Wait()
+	s, done := q.station()
+	s.receiver(q.settings).settle()
+	done()
 	if errors.Is(err, ErrShutdown) {
 		return nil
 	}
@@ -90,4 +95,37 @@ func (q *Queue[T]) delay(attempt int) time.Duration {
 		return 0
 	}
 	return q.retryDelay(attempt)
+}
+
+// settles is how long settle waits at most.
+const settles = time.Second
+
+// settle waits until what was on its way to a wait that has ended is back in the
+// queue, or is for others of this process who wait.
+func (f *fetcher) settle() {
+	settled := make(chan struct{})
+	f.s.mu.Lock()
+	f.settling = append(f.settling, settled)
+	f.tellSettled()
+	f.s.mu.Unlock()
+	timer := time.NewTimer(settles)
+	defer timer.Stop()
+	select {
+	case <-settled:
+	case <-timer.C:
+		f.s.mu.Lock()
+		defer f.s.mu.Unlock()
+		f.settling = slices.DeleteFunc(f.settling, func(c chan struct{}) bool { return c == settled })
+	}
+}
+
+// tellSettled ends settle where it is so. Called with mu.
+func (f *fetcher) tellSettled() {
+	if len(f.takers) == 0 && (f.running || f.session != nil && len(f.session.back) > 0) {
+		return
+	}
+	for _, settled := range f.settling {
+		close(settled)
+	}
+	f.settling = nil
 }

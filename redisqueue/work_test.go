@@ -9,8 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/multihost/multihost/internal/redistest"
@@ -170,6 +172,50 @@ func TestWorkLetsTheRunningOnesFinish(t *testing.T) {
 		wantCounts(t, q, counts{waiting: 2})
 		remove(t, q)
 		noLeaks(t, s, name)
+	})
+}
+
+func TestWorkThatEndedKeepsNothing(t *testing.T) {
+	redistest.Bubble(t, func(t *testing.T, direct *redis.Client, m *miniredis.Miniredis) {
+		w := redistest.NewWire(t)
+		load(t, direct)
+		mine := newQueue[int](t, redistest.BubbleClient(t, m, w.ThroughBubble), "x", unhurried)
+		other := newQueue[int](t, direct, "x", unhurried)
+		put(t, other, 1)
+		answer := w.HoldReply(script(t, "claim"))
+		work := beginErr(t, func(ctx ctxT) error {
+			return mine.Work(ctx, 1, func(context.Context, *delivery) error {
+				t.Error("what comes after the end should not be worked on")
+				return nil
+			})
+		})
+		answer.AwaitReply(t)
+		work.cancel()
+		synctest.Wait()
+		work.wantWaiting(t, "Work with an item on its way")
+		answer.Release()
+		if err := work.fails(t, "Work"); !errors.Is(err, context.Canceled) {
+			t.Errorf("Work whose ctx ended should say so, got %v", err)
+		}
+		wantCounts(t, other, counts{waiting: 1})
+		remove(t, other)
+	})
+}
+
+func TestWorkEndsAlthoughRedisIsSilent(t *testing.T) {
+	eachSite(t, unhurried, func(t *testing.T, s site) {
+		put(t, s.other, 1)
+		answer := s.w.HoldReply(script(t, "claim"))
+		work := beginErr(t, func(ctx ctxT) error {
+			return s.mine.Work(ctx, 1, func(context.Context, *delivery) error { return nil })
+		})
+		answer.AwaitReply(t)
+		work.cancel()
+		if err := work.fails(t, "Work"); !errors.Is(err, context.Canceled) {
+			t.Errorf("Work whose ctx ended should say so, got %v", err)
+		}
+		answer.Release()
+		awaitCounts(t, s.other, counts{waiting: 1})
 	})
 }
 

@@ -20,10 +20,9 @@ func TestSIGTERMLetsTheMailsThatWereBegunFinish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 20 {
-		if err := mails.Put(t.Context(), recipes.Mail{To: "ann"}); err != nil {
-			t.Fatal(err)
-		}
+	const all = 1000
+	if _, err := mails.PutMany(t.Context(), make([]recipes.Mail, all)); err != nil {
+		t.Fatal(err)
 	}
 	begun, finish, ended := make(chan bool), make(chan bool), make(chan error, 1)
 	go func() {
@@ -39,21 +38,22 @@ func TestSIGTERMLetsTheMailsThatWereBegunFinish(t *testing.T) {
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	// One that is free now may take another mail in the very moment of the signal.
-	more := 0
-	for done := 0; done < 8+more; {
+	// Until the signal has arrived, those that are free take more.
+	taken := 8
+	for stopping := true; stopping; {
 		select {
 		case <-begun:
-			more++
+			taken++
 		case finish <- true:
-			done++
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("a stop that was asked for ended with %v", err)
+			}
+			stopping = false
 		}
 	}
-	if err := <-ended; err != nil {
-		t.Errorf("a stop that was asked for ended with %v", err)
-	}
 	state, err := mails.State(t.Context())
-	if err != nil || state.Claimed != 0 || state.Dead != 0 || state.Waiting != 20-8-more || more > 8 {
-		t.Errorf("after the stop, with %d more: %+v, %v", more, state, err)
+	if err != nil || state.Claimed != 0 || state.Dead != 0 || state.Waiting != all-taken || taken == all {
+		t.Errorf("after the stop, with %d of %d taken: %+v, %v", taken, all, state, err)
 	}
 }

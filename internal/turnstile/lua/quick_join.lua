@@ -5,8 +5,8 @@
 do
   local call, format = redis.call, string.format
   local ticket, channel, _, ttl, reserve, _, meta = unpack(ARGV)
-  -- No line, and no ticket that has ended.
-  if not call('GET', KEYS[1]) and call('EXISTS', KEYS[3], KEYS[5]) == 0 then
+  -- No holder, no line, and no ticket that has ended.
+  if call('EXISTS', KEYS[1], KEYS[3], KEYS[5]) == 0 then
     local fence, t = tonumber(call('GET', KEYS[2])) or 0, call('TIME')
     local first = math.max(fence + 1, t[1] * 1000000 + t[2])
     local last = format('%.0f', first + math.max(reserve, 1) - 1)

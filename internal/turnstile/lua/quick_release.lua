@@ -12,9 +12,11 @@ do
       local last, turn = value:match('^%d+\n(%d+)\n(%d+)\n\n\n', #ticket + 2)
       if last and turn ~= '0' then
         call('DEL', KEYS[1])
-        local t = call('TIME')
-        if used ~= '' and tonumber(last) > t[1] * 1000000 + t[2] and call('GET', KEYS[2]) == last then
-          call('SET', KEYS[2], used, 'PX', 86400000)
+        if used ~= '' and used ~= last then
+          local t = call('TIME')
+          if tonumber(last) > t[1] * 1000000 + t[2] and call('GET', KEYS[2]) == last then
+            call('SET', KEYS[2], used, 'PX', 86400000)
+          end
         end
         return {1}
       end

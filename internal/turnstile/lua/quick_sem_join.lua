@@ -14,11 +14,10 @@ do
       free = tonumber(call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) > now and not call('ZSCORE', KEYS[1], ticket)
     end
     if free then
-      call('HLEN', KEYS[2])
+      call('HSET', KEYS[2], ticket, reserve .. '\n1\n\n' .. channel .. '\n\n' .. meta) -- ZCARD has seen that ZADD can follow
       call('ZADD', KEYS[1], format('%.0f', now + ttl * 1000), ticket)
-      call('HSET', KEYS[2], ticket, reserve .. '\n1\n\n' .. channel .. '\n\n' .. meta)
       local keep = format('%.0f', ttl * 1.1 + 1000)
-      if call('PTTL', KEYS[1]) < ttl + 1000 then -- never less: others may rest for longer
+      if taken == 0 or call('PTTL', KEYS[1]) < ttl + 1000 then -- never less: others may rest for longer
         call('PEXPIRE', KEYS[1], keep)
         call('PEXPIRE', KEYS[2], keep)
       elseif call('PTTL', KEYS[2]) < ttl + 1000 then

@@ -247,7 +247,7 @@ func TestWhatACancelledGetHadInHandComesBackInOrder(t *testing.T) {
 			if one.err == nil {
 				taken = append(taken, one.v)
 			}
-			redistest.NoLeaks(t, s, name, "") // nothing is under way any more
+			awaitCounts(t, putter, counts{waiting: 4 - len(taken)}) // nothing is on its way back any more
 			left := drain(t, putter)
 			if !slices.IsSorted(left) {
 				t.Fatalf("what comes back should be in order, taken were %v, left are %v", taken, left)

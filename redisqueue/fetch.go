@@ -234,6 +234,9 @@ func (f *fetcher) stop() {
 		f.listens = false
 		f.s.all.Drop()
 	}
+	if f.session != nil {
+		f.session.reclaim()
+	}
 	f.restSoon()
 	f.tellSettled()
 }
@@ -260,8 +263,11 @@ func (f *fetcher) rest() {
 		f.pop.Close()
 		f.pop = nil
 	}
-	if f.session != nil && len(f.session.claims) == 0 {
-		f.session.leave()
+	if x := f.session; x != nil && len(x.claims) == 0 && len(x.back) == 0 {
+		x.reclaim()
+		if !x.reclaiming {
+			x.leave()
+		}
 	}
 	if f.kept {
 		f.kept = false

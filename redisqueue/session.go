@@ -23,6 +23,8 @@ type session struct {
 	late  bool // a command that claims may come late
 	stale bool // the list may have what nobody here knows of
 
+	reclaiming bool // that goes back
+
 	keeper *lease.Keeper // nil: Redis has not answered yet
 	claims map[envelope]*claim
 	again  map[envelope]bool // neither acknowledged nor given back, as far as is known
@@ -116,7 +118,7 @@ func (x *session) block(pop *hub.Blocker, slice time.Duration, wanted func() boo
 
 // reread returns what is in the list and nobody here knows of, if that may be: the
 // answer to a claim was lost.
-func (x *session) reread() ([]envelope, error) {
+func (x *session) reread(call hub.Call) ([]envelope, error) {
 	s := x.f.s
 	s.mu.Lock()
 	stale := x.stale
@@ -129,9 +131,8 @@ func (x *session) reread() ([]envelope, error) {
 		x.ended = map[envelope]bool{}
 	}
 	s.mu.Unlock()
-	r, err := s.hub.Do(context.Background(), &hub.Call{
-		Keys: []string{x.key}, Args: []any{"LRANGE", x.key, 0, -1}, Private: true, Patience: patience,
-	})
+	call.Keys, call.Args = []string{x.key}, []any{"LRANGE", x.key, 0, -1}
+	r, err := s.hub.Do(context.Background(), &call)
 	var list []any
 	if err == nil {
 		var ok bool
@@ -222,6 +223,9 @@ func (x *session) isBack(env envelope) {
 	if x.ended != nil {
 		x.ended[env] = true
 	}
+	if len(x.back) == 0 && !x.f.running && !x.over {
+		x.f.restSoon()
+	}
 	x.f.tellSettled()
 }
 
@@ -275,20 +279,38 @@ func (x *session) compare(b beat) {
 		return
 	}
 	x.stale = true
-	if f.running {
-		return // it reads the list before it asks for more
+	if !f.running { // else it reads the list before it asks for more, or stops
+		x.reclaim()
 	}
+}
+
+// reclaim puts back what is in the list and nobody here knows of, now that nobody
+// waits. Called with mu.
+func (x *session) reclaim() {
+	if x.reclaiming || x.over || !x.stale {
+		return
+	}
+	x.reclaiming = true
+	f, s := x.f, x.f.s
 	go func() {
-		found, _ := x.reread() // if it fails the next beat tries again
+		found, err := x.reread(s.forSure())
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		x.reclaiming = false
 		switch {
-		case len(found) == 0:
+		case x.over: // swept by others
+		case err != nil:
+			x.stale = false // a minute has passed: its claims come back when it is swept
+			f.restSoon()
 		case f.running:
-			x.stale = true // it may be the answer to a claim that is on its way
+			x.stale = x.stale || len(found) > 0 // it may be the answer to a claim that is on its way
 		default:
-			x.giveBack(found)
+			if len(found) > 0 {
+				x.giveBack(found)
+			}
+			f.restSoon()
 		}
+		f.tellSettled()
 	}()
 }
 

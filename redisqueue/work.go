@@ -14,8 +14,9 @@ import (
 // item, an error gives it back after RetryDelay; Ack and Nack may also be called
 // in fn. The ctx of fn ends when the delivery is lost, not with the ctx of Work:
 // when that ends, Work takes no more items, lets the running ones finish, waits
-// up to a second until items on their way here are back in the queue, and returns
-// its error: a process that then ends keeps nothing from the others. Work returns nil after a shutdown. It survives an outage of
+// up to a second until items on their way here are back in the queue (or with
+// others of this process who wait), and returns its error: a process that then
+// ends keeps nothing from the others. Work returns nil after a shutdown. It survives an outage of
 // Redis once that was reached; an item whose Ack did not arrive comes again. Any
 // other error of Receive ends it, but for items that cannot be decoded, which
 // are among the dead letters. A panic in fn gives the item back and is not
@@ -121,7 +122,8 @@ func (f *fetcher) settle() {
 
 // tellSettled ends settle where it is so. Called with mu.
 func (f *fetcher) tellSettled() {
-	if len(f.takers) == 0 && (f.running || f.session != nil && len(f.session.back) > 0) {
+	x := f.session
+	if len(f.takers) == 0 && (f.running || x != nil && (len(x.back) > 0 || x.reclaiming)) {
 		return
 	}
 	for _, settled := range f.settling {

@@ -175,31 +175,74 @@ func TestWorkLetsTheRunningOnesFinish(t *testing.T) {
 	})
 }
 
-func TestWorkThatEndedKeepsNothing(t *testing.T) {
-	redistest.Bubble(t, func(t *testing.T, direct *redis.Client, m *miniredis.Miniredis) {
-		w := redistest.NewWire(t)
-		load(t, direct)
-		mine := newQueue[int](t, redistest.BubbleClient(t, m, w.ThroughBubble), "x", unhurried)
-		other := newQueue[int](t, direct, "x", unhurried)
-		put(t, other, 1)
-		answer := w.HoldReply(script(t, "claim"))
-		work := beginErr(t, func(ctx ctxT) error {
-			return mine.Work(ctx, 1, func(context.Context, *delivery) error {
-				t.Error("what comes after the end should not be worked on")
-				return nil
+// ending is a Work that ends while an item is on its way to it.
+type ending struct {
+	w      *redistest.Wire
+	other  *redisqueue.Queue[int]
+	answer *redistest.Fault // with the item
+	work   *call[struct{}]
+}
+
+func eachEnding(t *testing.T, behave func(t *testing.T, e ending)) {
+	for _, command := range []string{"claim", "BLMOVE"} {
+		t.Run(command, func(t *testing.T) {
+			redistest.Bubble(t, func(t *testing.T, direct *redis.Client, m *miniredis.Miniredis) {
+				w := redistest.NewWire(t)
+				load(t, direct)
+				mine := newQueue[int](t, redistest.BubbleClient(t, m, w.ThroughBubble), "x", unhurried)
+				other := newQueue[int](t, direct, "x", unhurried)
+				carries := redistest.Is(command)
+				if command == "claim" {
+					carries = script(t, command)
+					put(t, other, 1)
+				}
+				e := ending{w: w, other: other, answer: w.HoldReply(carries)}
+				e.work = beginErr(t, func(ctx ctxT) error {
+					return mine.Work(ctx, 1, func(context.Context, *delivery) error {
+						t.Error("what comes after the end should not be worked on")
+						return nil
+					})
+				})
+				if command != "claim" {
+					synctest.Wait()
+					put(t, other, 1)
+				}
+				e.answer.AwaitReply(t)
+				e.work.cancel()
+				synctest.Wait()
+				e.work.wantWaiting(t, "Work with an item on its way")
+				behave(t, e)
+				if err := e.work.fails(t, "Work"); !errors.Is(err, context.Canceled) {
+					t.Errorf("Work whose ctx ended should say so, got %v", err)
+				}
+				wantCounts(t, other, counts{waiting: 1})
+				time.Sleep(time.Second)
+				if consumers := state(t, other).Consumers; len(consumers) > 0 {
+					t.Errorf("a consumer that has nothing should be forgotten, got %v", consumers)
+				}
+				remove(t, other)
 			})
 		})
-		answer.AwaitReply(t)
-		work.cancel()
-		synctest.Wait()
-		work.wantWaiting(t, "Work with an item on its way")
-		answer.Release()
-		if err := work.fails(t, "Work"); !errors.Is(err, context.Canceled) {
-			t.Errorf("Work whose ctx ended should say so, got %v", err)
-		}
-		wantCounts(t, other, counts{waiting: 1})
-		remove(t, other)
+	}
+}
+
+func TestWorkThatEndedKeepsNothing(t *testing.T) {
+	eachEnding(t, func(_ *testing.T, e ending) { e.answer.Release() })
+}
+
+func TestWorkThatEndedKeepsNothingWhenTheWayBackIsSlow(t *testing.T) {
+	eachEnding(t, func(t *testing.T, e ending) {
+		back := e.w.HoldCommand(script(t, "back"))
+		e.answer.Release()
+		back.Await(t)
+		time.Sleep(500 * time.Millisecond)
+		e.work.wantWaiting(t, "Work with an item on its way back")
+		back.Release()
 	})
+}
+
+func TestWorkThatEndedKeepsNothingWhenTheConnectionBreaks(t *testing.T) {
+	eachEnding(t, func(_ *testing.T, e ending) { e.w.CutAll() })
 }
 
 func TestWorkEndsAlthoughRedisIsSilent(t *testing.T) {

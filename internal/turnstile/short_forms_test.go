@@ -213,3 +213,22 @@ func (w *twins) messages(i int) []string {
 	}
 	return all
 }
+
+// Somebody has taken away the end of the key of a lease that is not renewed: asking
+// whether it stands must not end it.
+func TestAskingForALeaseWithoutEndKeepsIt(t *testing.T) {
+	for form, source := range map[string]string{"short": quickRenewLua + lineLua + sharedLua + renewLua, "long": lineLua + sharedLua + renewLua} {
+		w := newTwins(t, keyspace.Lock, 1)
+		value := "a-1\n1\n9\n5\n\n\np:a\n{}"
+		if err := w.servers[0].Set(w.keys[0], value); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := w.clients[0].Eval(t.Context(), source, w.keys, "a-1", 0, 5, "").Result()
+		if err != nil || !reflect.DeepEqual(answer, []any{int64(1), int64(0)}) {
+			t.Errorf("the %s form should say that it is held, got %v, %v", form, answer, err)
+		}
+		if got, _ := w.servers[0].Get(w.keys[0]); got != value || w.servers[0].TTL(w.keys[0]) != 0 {
+			t.Errorf("the %s form should leave the key as it is, got %q, %v", form, got, w.servers[0].TTL(w.keys[0]))
+		}
+	}
+}

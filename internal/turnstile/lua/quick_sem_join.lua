@@ -9,7 +9,7 @@ do
   if call('EXISTS', KEYS[3], KEYS[5]) == 0 then
     local l, taken, t = call('HMGET', KEYS[6], 'declared', 'present'), call('ZCARD', KEYS[1]), call('TIME')
     local now = t[1] * 1000000 + t[2]
-    local free = l[1] == limit and taken < tonumber(l[2] or limit)
+    local free = l[1] == limit and taken < (tonumber(l[2] or limit) or 0)
     if free and taken > 0 then -- none has ended, and none is this ticket's
       free = tonumber(call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) > now and not call('ZSCORE', KEYS[1], ticket)
     end

@@ -56,7 +56,7 @@ end
 -- extend lets the lease run for at least ttl from now. It never shortens it: the
 -- command may be late, and meant for an earlier turn on other terms.
 local function extend(ttl)
-  if redis.call('PTTL', LOCK) < tonumber(ttl) then redis.call('PEXPIRE', LOCK, ttl) end
+  if ttl ~= '0' and redis.call('PTTL', LOCK) < tonumber(ttl) then redis.call('PEXPIRE', LOCK, ttl) end
 end
 
 -- pump hands a free lock to the first reachable place. The caller's own gets

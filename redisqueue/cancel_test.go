@@ -247,7 +247,8 @@ func TestWhatACancelledGetHadInHandComesBackInOrder(t *testing.T) {
 			if one.err == nil {
 				taken = append(taken, one.v)
 			}
-			awaitCounts(t, putter, counts{waiting: 4 - len(taken)}) // nothing is on its way back any more
+			redistest.NoLeaks(t, s, name, "")                       // nothing is on its way here any more
+			awaitCounts(t, putter, counts{waiting: 4 - len(taken)}) // nor on its way back
 			left := drain(t, putter)
 			if !slices.IsSorted(left) {
 				t.Fatalf("what comes back should be in order, taken were %v, left are %v", taken, left)

@@ -17,7 +17,7 @@ func (f *fetcher) pull(set *settings, n int, popped bool) (h haul, err error) {
 	var claims *session
 	if f.terms != nil {
 		claims = f.open(set)
-		if again, err := claims.reread(hub.Call{Private: true, Patience: patience}); err != nil || len(again) > 0 {
+		if again, err := claims.reread(); err != nil || len(again) > 0 {
 			return haul{outlook: outlook{due: -1, ends: -1}, items: again, from: claims}, err
 		}
 		c = claims.claim(n)

@@ -118,27 +118,36 @@ func (x *session) block(pop *hub.Blocker, slice time.Duration, wanted func() boo
 
 // reread returns what is in the list and nobody here knows of, if that may be: the
 // answer to a claim was lost.
-func (x *session) reread(call hub.Call) ([]envelope, error) {
+func (x *session) reread() ([]envelope, error) {
 	s := x.f.s
 	s.mu.Lock()
-	stale := x.stale
-	if !stale {
+	if !x.stale {
 		s.mu.Unlock()
 		return nil, nil
 	}
+	call := x.reading(hub.Call{Private: true, Patience: patience})
+	s.mu.Unlock()
+	r, _ := s.hub.Do(context.Background(), &call)
+	return x.unknown(r)
+}
+
+// reading begins to read the list; unknown takes in the answer. Called with mu.
+func (x *session) reading(call hub.Call) hub.Call {
 	x.stale = false
 	if x.readers++; x.readers == 1 {
 		x.ended = map[envelope]bool{}
 	}
-	s.mu.Unlock()
 	call.Keys, call.Args = []string{x.key}, []any{"LRANGE", x.key, 0, -1}
-	r, err := s.hub.Do(context.Background(), &call)
-	var list []any
-	if err == nil {
-		var ok bool
-		if list, ok = r.Value.([]any); !ok {
-			err = errReply
-		}
+	return call
+}
+
+// unknown tells what of the list nobody here knows of.
+func (x *session) unknown(r hub.Reply) ([]envelope, error) {
+	s := x.f.s
+	list, ok := r.Value.([]any)
+	err := r.Err
+	if err == nil && !ok {
+		err = errReply
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -292,8 +301,9 @@ func (x *session) reclaim() {
 	}
 	x.reclaiming = true
 	f, s := x.f, x.f.s
-	go func() {
-		found, err := x.reread(s.forSure())
+	call := x.reading(s.forSure())
+	call.Done = func(r hub.Reply) {
+		found, err := x.unknown(r)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		x.reclaiming = false
@@ -311,7 +321,8 @@ func (x *session) reclaim() {
 			f.restSoon()
 		}
 		f.tellSettled()
-	}()
+	}
+	s.hub.Go(&call)
 }
 
 // lost ends all deliveries: their claims have ended, or will before anybody else

@@ -29,14 +29,14 @@ type fetcher struct {
 	listens  bool
 	asking   bool // whether the queue was shut down
 	askAgain bool
-	pop      *hub.Blocker  // nil: none is open
-	pushes   bool          // it is ended by an item, not by Unblock
-	pushed   bool          // such an item may lie there
-	alone    chan struct{} // of one: nobody waits any more
-	emptied  int           // grows when what a look found is out of date: nobody waited any more, or the queue was shut down
-	idle     *time.Timer   // puts pop and session away
-	session  *session      // of claims; nil: none yet
-	settling []chan struct{}
+	pop      *hub.Blocker    // nil: none is open
+	pushes   bool            // it is ended by an item, not by Unblock
+	pushed   bool            // such an item may lie there
+	alone    chan struct{}   // of one: nobody waits any more
+	emptied  int             // grows when what a look found is out of date: nobody waited any more, or the queue was shut down
+	idle     *time.Timer     // puts pop and session away
+	session  *session        // of claims; nil: none yet
+	settling []chan struct{} // closed when nothing is on its way any more
 
 	// Of the goroutine that runs alone.
 	taking  *taking // not answered yet

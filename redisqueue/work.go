@@ -16,11 +16,11 @@ import (
 // when that ends, Work takes no more items, lets the running ones finish, waits
 // up to a second until items on their way here are back in the queue (or with
 // others of this process who wait), and returns its error: a process that then
-// ends keeps nothing from the others. Work returns nil after a shutdown. It survives an outage of
-// Redis once that was reached; an item whose Ack did not arrive comes again. Any
-// other error of Receive ends it, but for items that cannot be decoded, which
-// are among the dead letters. A panic in fn gives the item back and is not
-// recovered.
+// ends keeps nothing from the others. Work returns nil after a shutdown. It
+// survives an outage of Redis once that was reached; an item whose Ack did not
+// arrive comes again. Any other error of Receive ends it, but for items that
+// cannot be decoded, which are among the dead letters. A panic in fn gives the
+// item back and is not recovered.
 func (q *Queue[T]) Work(ctx context.Context, n int, fn func(context.Context, *Delivery[T]) error) (err error) {
 	defer q.wrap("work on", &err)
 	if n < 1 {

@@ -59,7 +59,7 @@ func startOwn(t testing.TB, name string, argv, args []string) *Own {
 	t.Helper()
 	in, err := startAlone(argv, func(int) []string { return args })
 	if err != nil && slices.Contains(args, "--dir") && strings.Contains(err.Error(), "No such file or directory") {
-		t.Skipf("redistest: %s runs where it cannot see the files of this machine", name)
+		Lacks(t, "redistest: %s runs where it cannot see the files of this machine", name)
 	}
 	if err != nil {
 		t.Fatalf("redistest: %s: %v", name, err)

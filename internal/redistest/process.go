@@ -57,11 +57,11 @@ func (p *process) kill() {
 var errEnded = errors.New("by itself")
 
 // PauseProcess stops a process that the test started, without its noticing,
-// until ResumeProcess. It skips the test on systems that cannot do this.
+// until ResumeProcess. Systems that cannot do this lack it: see [Lacks].
 func PauseProcess(t testing.TB, p *os.Process) {
 	t.Helper()
 	if err := pause(p); err != nil {
-		t.Skipf("redistest: pausing a process: %v", err)
+		Lacks(t, "redistest: pausing a process: %v", err)
 	}
 }
 

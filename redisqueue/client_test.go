@@ -189,12 +189,14 @@ func TestWaitsTakeNoSlotOfThePool(t *testing.T) {
 		full := newQueue[int](t, client, name+"full", bounded(1))
 		put(t, full, 0)
 		var heard journal
+		opts := &redisqueue.Options{TTL: time.Minute, Observe: heard.note}
+		var cancels []context.CancelFunc
 		for range 20 {
-			opts := &redisqueue.Options{TTL: time.Minute, Observe: heard.note}
-			begin(t, newQueue[int](t, client, name, opts).Get)
-			beginReceive(t, newQueue[int](t, client, name, opts))
-			beginPut(t, full, 1)
-			beginErr(t, full.Join)
+			cancels = append(cancels,
+				begin(t, newQueue[int](t, client, name, opts).Get).cancel,
+				beginReceive(t, newQueue[int](t, client, name, opts)).cancel,
+				beginPut(t, full, 1).cancel,
+				beginErr(t, full.Join).cancel)
 		}
 		heard.awaitKind(t, redisqueue.Waiting, 40)
 		awaitCounts(t, full, counts{waiting: 1, parked: 20})
@@ -206,6 +208,13 @@ func TestWaitsTakeNoSlotOfThePool(t *testing.T) {
 		if n := client.PoolStats().Timeouts; n > 0 {
 			t.Errorf("nobody should have waited for the pool in vain, %d did", n)
 		}
+		for _, cancel := range cancels {
+			cancel()
+		}
+		awaitCounts(t, full, counts{waiting: 1})
+		remove(t, full)
+		remove(t, newQueue[int](t, client, name, opts))
+		noLeaks(t, s, name)
 	})
 }
 

@@ -29,7 +29,7 @@ func NewScript(source string) *Script {
 type Call struct {
 	Script *Script  // nil: Args is a plain command
 	Keys   []string // of the script; for a plain command the key that routes it
-	Boxed  []any    // Keys once more, for scripts that are called often; nil: they are boxed at each call
+	Boxed  []any    // all keys of a script that is called often: made once, and of Keys only the first is needed then
 	Args   []any
 
 	// Patience bounds the wait for one attempt's reply. 0: the client's
@@ -90,22 +90,22 @@ func (c *Call) command(h *Hub) *redis.Cmd {
 	if c.Script == nil {
 		return redis.NewCmd(h.ctx, c.Args...)
 	}
-	args := make([]any, 0, 3+len(c.Keys)+len(c.Args))
+	keys := c.Boxed
+	if keys == nil {
+		keys = Box(c.Keys)
+	}
+	args := make([]any, 0, 3+len(keys)+len(c.Args))
 	if c.inFull {
 		args = append(args, "eval", c.Script.Source)
 	} else {
 		args = append(args, "evalsha", c.Script.digest)
 	}
-	args = append(args, len(c.Keys))
-	if c.Boxed != nil {
-		args = append(args, c.Boxed...)
-	} else {
-		args = append(args, Box(c.Keys)...)
-	}
+	args = append(args, len(keys))
+	args = append(args, keys...)
 	return redis.NewCmd(h.ctx, append(args, c.Args...)...)
 }
 
-// Box makes a [Call]'s Boxed of its Keys.
+// Box makes a [Call]'s Boxed of keys.
 func Box(keys []string) []any {
 	boxed := make([]any, len(keys))
 	for i, k := range keys {

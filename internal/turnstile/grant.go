@@ -32,7 +32,7 @@ func (l *Line) take(ticket string, terms *Terms, s standing, deadline time.Time,
 		line: l, ticket: ticket, terms: terms, next: s.first, last: s.last,
 		passes: min(terms.Handoffs, l.waiters.Len()), since: clock.Now(), ambiguous: ambiguous,
 	}
-	l.grants[ticket] = g
+	l.grants.add(g)
 	l.use() // until it is given back or lost
 	g.keeper = lease.Keep(l.hub.Alarms(), terms.Terms, deadline, g.renew, g.lost)
 	return g
@@ -49,7 +49,7 @@ func (l *Line) give(g *grant, w *waiter, how How) {
 
 // passing says whether the process holds what may be passed on. Called with mu.
 func (l *Line) passing() bool {
-	for _, g := range l.grants {
+	for g := range l.grants.all() {
 		if g.terms.Handoffs > 0 {
 			return true
 		}
@@ -62,7 +62,7 @@ func (l *Line) passing() bool {
 // granted what it holds. Called with mu.
 func (l *Line) crowd(others bool) {
 	if l.alone && others {
-		for _, g := range l.grants {
+		for g := range l.grants.all() {
 			g.passes, g.since = min(g.terms.Handoffs, l.waiters.Len()), clock.Now()
 		}
 	}
@@ -95,8 +95,8 @@ func (l *Line) pass(g *grant) bool {
 // for how long the lock stays taken all the same. done, which may be nil, hears the
 // outcome. Called with mu.
 func (l *Line) handBack(g *grant, rest time.Duration, done func(error)) *hub.Call {
-	delete(l.grants, g.ticket)
-	l.leaving[g.ticket] = true
+	l.grants.remove(g)
+	l.leaving.add(g)
 	deadline := g.keeper.Deadline()
 	g.keeper.End()
 	// The process's own place may be the first in line: its standing comes with
@@ -131,7 +131,7 @@ func (l *Line) handedBack(g *grant, p *place, r hub.Reply, done func(error)) {
 	defer l.unuse()
 	mine, s, err := decodeRelease(r.Value)
 	l.mu.Lock()
-	delete(l.leaving, g.ticket)
+	l.leaving.remove(g)
 	if r.Err != nil {
 		err = r.Err
 		if r.Ambiguous {
@@ -164,7 +164,7 @@ func (g *grant) renew() {
 	l := g.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if g.hold == nil || l.grants[g.ticket] != g {
+	if g.hold == nil || !l.grants.has(g) {
 		return
 	}
 	ttl := ms(g.terms.TTL)
@@ -241,10 +241,10 @@ func (g *grant) lost() {
 	l := g.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.grants[g.ticket] != g {
+	if !l.grants.has(g) {
 		return
 	}
-	delete(l.grants, g.ticket)
+	l.grants.remove(g)
 	if h := g.hold; h != nil {
 		h.end(lease.ErrLost)
 	}
@@ -266,7 +266,7 @@ func (g *grant) lost() {
 func (l *Line) revoke(ticket string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if g := l.grants[ticket]; g != nil {
+	if g := l.grants.get(ticket); g != nil {
 		g.renewNow()
 	}
 }

@@ -146,11 +146,11 @@ func (h *Hold) outlived() {
 	l := g.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.grants[g.ticket] != g {
+	if !l.grants.has(g) {
 		return
 	}
 	g.keeper.End()
-	delete(l.grants, g.ticket)
+	l.grants.remove(g)
 	l.unuse()
 	l.step()
 }
@@ -261,7 +261,7 @@ func (h *Hold) hand(rest time.Duration, done func(error)) *hub.Call {
 	l := g.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.grants[g.ticket] != g {
+	if !l.grants.has(g) {
 		done(lease.ErrLost) // at this very moment
 		return nil
 	}

@@ -156,7 +156,7 @@ func (b *inbox) grant(ticket, key string, s standing, after time.Time) {
 func (l *Line) grantCame(ticket string, s standing, after time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.grants[ticket] != nil || l.leaving[ticket] {
+	if l.grants.get(ticket) != nil || l.leaving.get(ticket) != nil {
 		return true // known from an answer already
 	}
 	p := l.place

@@ -91,7 +91,7 @@ func (l *Line) compares(m *Limit) bool {
 // compare compares the limit without standing in line.
 func (l *Line) compare(ctx context.Context, m *Limit) error {
 	r, err := l.hub.Do(ctx, &hub.Call{
-		Script: l.openScript, Keys: l.keys, Attempts: joinAttempts,
+		Script: l.openScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts,
 		Args: []any{l.hub.NewID(), m.n, m.policy()},
 	})
 	if err != nil {
@@ -103,7 +103,7 @@ func (l *Line) compare(ctx context.Context, m *Limit) error {
 // Resize moves the present limit.
 func (l *Line) Resize(ctx context.Context, m *Limit, n int) error {
 	r, err := l.hub.Do(ctx, &hub.Call{
-		Script: l.resizeScript, Keys: l.keys, Attempts: joinAttempts,
+		Script: l.resizeScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts,
 		Args: []any{l.hub.NewID(), m.n, m.policy(), n},
 	})
 	if err != nil {
@@ -169,7 +169,7 @@ const StatePermits = 1000
 // Permits describes the semaphore.
 func (l *Line) Permits(ctx context.Context) (SemaphoreState, error) {
 	r, err := l.hub.Do(ctx, &hub.Call{
-		Script: l.stateScript, Keys: l.keys, Attempts: joinAttempts, Args: []any{StatePermits},
+		Script: l.stateScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts, Args: []any{StatePermits},
 	})
 	if err != nil {
 		return SemaphoreState{}, err

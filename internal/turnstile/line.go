@@ -70,9 +70,9 @@ type Line struct {
 	*kind
 	hub     *hub.Hub
 	object  keyspace.Object
-	keys    []string
-	boxed   []any  // the same
-	channel string // of the inbox, as the scripts want it
+	keys    []string // the first one
+	boxed   []any    // all
+	channel string   // of the inbox, as the scripts want it
 	inbox   *inbox
 
 	mu       sync.Mutex
@@ -80,11 +80,11 @@ type Line struct {
 	place    *place    // nil: the process does not stand in line
 	failures int       // commands of places in a row
 	late     int       // grants in a row whose trust had ended when they came
-	grants   map[string]*grant
-	leaving  map[string]bool // tickets whose release is on its way
-	trip     time.Duration   // a recent round trip
-	alone    bool            // no other process stood in line when last heard
-	over     chan struct{}   // closed when a break has come to its end; nil while nobody waits for that
+	grants   grants
+	leaving  grants        // whose release is on its way
+	trip     time.Duration // a recent round trip
+	alone    bool          // no other process stood in line when last heard
+	over     chan struct{} // closed when a break has come to its end; nil while nobody waits for that
 }
 
 // waiter is one goroutine that waits.
@@ -106,11 +106,12 @@ type outcome struct {
 func Open(h *hub.Hub, o keyspace.Object) *Line {
 	name, channel := inboxOf(h, o)
 	b := hub.Object(h, name, func() *inbox { return newInbox(h, name) })
-	return hub.Object(h, o.Key(), func() *Line {
-		k := kindOf(o.Key())
-		keys := k.keysOf(o.Key())
-		return &Line{kind: k, hub: h, object: o, keys: keys, boxed: hub.Box(keys), channel: channel, inbox: b,
-			grants: map[string]*grant{}, leaving: map[string]bool{}}
+	main := o.Key()
+	return hub.Object(h, main, func() *Line {
+		k := kindOf(main)
+		return &Line{
+			kind: k, hub: h, object: o, keys: []string{main}, boxed: hub.Box(k.keysOf(main)), channel: channel, inbox: b,
+		}
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 
 // State describes the lock.
 func (l *Line) State(ctx context.Context) (State, error) {
-	r, err := l.hub.Do(ctx, &hub.Call{Script: l.stateScript, Keys: l.keys, Attempts: joinAttempts})
+	r, err := l.hub.Do(ctx, &hub.Call{Script: l.stateScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts})
 	if err != nil {
 		return State{}, err
 	}
@@ -19,7 +19,7 @@ func (l *Line) State(ctx context.Context) (State, error) {
 
 // Delete removes what a free lock keeps in Redis.
 func (l *Line) Delete(ctx context.Context) error {
-	r, err := l.hub.Do(ctx, &hub.Call{Script: l.deleteScript, Keys: l.keys, Attempts: joinAttempts})
+	r, err := l.hub.Do(ctx, &hub.Call{Script: l.deleteScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts})
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (l *Line) revokeTurn(ctx context.Context, token uint64, args func(uint64) [
 		over := l.over
 		l.mu.Unlock()
 		r, err := l.hub.Do(ctx, &hub.Call{
-			Script: l.breakScript, Keys: l.keys, Attempts: joinAttempts,
+			Script: l.breakScript, Keys: l.keys, Boxed: l.boxed, Attempts: joinAttempts,
 			Args: args(token),
 		})
 		if err != nil {

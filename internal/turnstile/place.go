@@ -76,7 +76,7 @@ func (l *Line) join() *hub.Call {
 			defer l.mu.Unlock()
 			if r.Attempts > 1 {
 				p.ambiguous = true
-			} else if g := l.grants[p.ticket]; g != nil && r.Err == nil {
+			} else if g := l.grants.get(p.ticket); g != nil && r.Err == nil {
 				g.ambiguous = false // overtaken by its grant, but sent only once
 			}
 			l.answered(p, r)
@@ -123,7 +123,7 @@ func (l *Line) answered(p *place, r hub.Reply) {
 func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 	if p.gone {
 		// Withdrawn, or granted by a message that was faster than the answer.
-		if g := l.grants[p.ticket]; g != nil && err == nil && s.status == granted {
+		if g := l.grants.get(p.ticket); g != nil && err == nil && s.status == granted {
 			g.keeper.Renewed(sent, s.ttl)
 		}
 		return

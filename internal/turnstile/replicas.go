@@ -53,7 +53,7 @@ func (g *grant) replicate(ctx context.Context, h *Hold) error {
 	}
 	most := max(clock.Until(g.keeper.Deadline())/2, time.Millisecond)
 	r, err := l.hub.Do(ctx, &hub.Call{
-		Script: l.renewScript, Keys: l.keys, Private: true, AfterClose: true, Patience: most,
+		Script: l.renewScript, Keys: l.keys, Boxed: l.boxed, Private: true, AfterClose: true, Patience: most,
 		Attempts: joinAttempts, Until: clock.Now().Add(most), // its reply may be lost
 		Args:        []any{g.ticket, ttl, number(h.token), ""},
 		Replication: l.replication(t, most),

@@ -347,7 +347,7 @@ func (k site) longer(t *testing.T, client redis.UniversalClient, name string) bo
 func (h *Hold) renewNow(t *testing.T) (bool, error) {
 	l := h.grant.line
 	r, err := l.hub.Do(t.Context(), &hub.Call{
-		Script: l.renewScript, Keys: l.keys,
+		Script: l.renewScript, Keys: l.keys, Boxed: l.boxed,
 		Args: []any{h.grant.ticket, ms(time.Hour), number(h.token), ""},
 	})
 	if err != nil {

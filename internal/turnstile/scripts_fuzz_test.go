@@ -142,7 +142,7 @@ func FuzzMessage(f *testing.F) {
 			said := strings.ReplaceAll(strings.ReplaceAll(message, "ME", h.Process()), "LOCK", line.object.Key())
 			line.inbox.message(said, clock.Now().Add(-time.Second))
 			line.mu.Lock()
-			if len(line.grants) != 0 || line.place != nil || line.waiters.Len() != 0 {
+			if line.grants.len() != 0 || line.place != nil || line.waiters.Len() != 0 {
 				t.Errorf("nobody waits, so %q should change nothing", said)
 			}
 			line.mu.Unlock()

@@ -33,10 +33,11 @@ type Blocker struct {
 	client *redis.Client // its own; nil: not dialled, or the user's is used
 	conn   *redis.Conn
 
-	mu     sync.Mutex
-	id     int64         // of the connection at the server; 0: it cannot be unblocked
-	over   chan struct{} // closed when the Do under way ends; nil: there is none
-	ending bool          // somebody unblocks it
+	mu      sync.Mutex
+	id      int64         // of the connection at the server; 0: it cannot be unblocked
+	over    chan struct{} // closed when the Do under way ends; nil: there is none
+	ending  bool          // somebody unblocks it
+	refused bool          // the server does not let us
 }
 
 // Blocker returns a connection for commands that block on the key. Nothing is
@@ -69,7 +70,7 @@ func (b *Blocker) Dial() (slice time.Duration, err error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.id == 0 || b.hub.barred.Load() {
+	if b.id == 0 || b.refused {
 		return shortSlice, nil
 	}
 	return Slice, nil
@@ -159,7 +160,7 @@ func (b *Blocker) Do(wait time.Duration, wanted func() bool, calls ...*Call) Rep
 func (b *Blocker) Unblock() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over == nil || b.ending || b.id == 0 || b.hub.barred.Load() {
+	if b.over == nil || b.ending || b.id == 0 || b.refused {
 		return
 	}
 	b.ending = true
@@ -178,7 +179,9 @@ func (b *Blocker) unblock(id int64, over chan struct{}) {
 		reply := <-r
 		var answer redis.Error
 		if errors.As(reply.Err, &answer) && !errors.Is(reply.Err, ErrUnavailable) {
-			b.hub.barred.Store(true)
+			b.mu.Lock()
+			b.refused = true
+			b.mu.Unlock()
 			return
 		}
 		select {

@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/multihost/multihost/internal/redistest"
 )
 
@@ -46,33 +44,5 @@ func TestUnblockEndsACommandThatBlocks(t *testing.T) {
 		over := pop(t, b, time.Hour)
 		b.Unblock()
 		await(t, over, "the end of BLPOP")
-	})
-}
-
-// A user of Redis may have no right to CLIENT UNBLOCK: the process hears it once, not
-// with each connection.
-func TestWhereUnblockIsForbiddenSlicesAreShort(t *testing.T) {
-	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
-		s.SkipOn(t, !s.Clients || s.Cluster, "no CLIENT UNBLOCK, or users of three nodes")
-		name := redistest.Name(t)
-		direct := s.Client(t)
-		t.Cleanup(func() { direct.Do(soonCtx(t), "ACL", "DELUSER", name) })
-		if err := direct.Do(soonCtx(t), "ACL", "SETUSER", name, "on", "nopass", "~*", "&*", "+@all", "-client|unblock").Err(); err != nil {
-			t.Fatal(err)
-		}
-		h := hubOf(t, s.Client(t, func(o *redis.UniversalOptions) { o.Username, o.Password = name, "any" }))
-		first := h.Blocker(name)
-		defer first.Close()
-		if slice := dial(t, first); slice != Slice {
-			t.Errorf("nobody has been refused yet, so a command should block for %v, not %v", Slice, slice)
-		}
-		over := pop(t, first, shortSlice)
-		first.Unblock()
-		await(t, over, "the end of BLPOP, by itself")
-		second := h.Blocker(name)
-		defer second.Close()
-		redistest.EventuallyTrue(t, soon, "a command that cannot be ended blocks for a short time only", func() bool {
-			return dial(t, first) == shortSlice && dial(t, second) == shortSlice
-		})
 	})
 }

@@ -192,47 +192,20 @@ func (h *Hub) send(c *Call) {
 		h.link(nil).enqueue(c)
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.unrouted = append(h.unrouted, c)
-	if !h.routing {
-		h.routing = true
-		go h.route()
-	}
-}
-
-// route finds the nodes of calls, one after another: so those of one shard stay in the
-// order in which they came. To find a node may take asking the cluster.
-func (h *Hub) route() {
-	for {
-		h.mu.Lock()
-		calls := h.unrouted
-		h.unrouted, h.routing = nil, len(calls) > 0
-		h.mu.Unlock()
-		if len(calls) == 0 {
+	// Finding the shard may have to ask the cluster.
+	go func() {
+		node, err := h.cluster.MasterForKey(h.ctx, c.Keys[0])
+		if err != nil {
+			c.attempts++
+			v := judge(err)
+			if v == unknown {
+				v = unsent // asking for the node failed
+			}
+			h.outcome(c, h.link(nil), nil, err, v)
 			return
 		}
-		for i, c := range calls {
-			node, err := h.cluster.MasterForKey(h.ctx, c.Keys[0])
-			if err != nil {
-				h.lost(calls[i:], err) // the next one would wait as long
-				break
-			}
-			h.link(node).enqueue(c)
-		}
-	}
-}
-
-// lost takes in that the cluster does not tell its nodes.
-func (h *Hub) lost(calls []*Call, err error) {
-	v := judge(err)
-	if v == unknown {
-		v = unsent
-	}
-	for _, c := range calls {
-		c.attempts++
-		h.outcome(c, h.link(nil), nil, err, v)
-	}
+		h.link(node).enqueue(c)
+	}()
 }
 
 // outcome decides, after one attempt, whether the call is done or sent again.

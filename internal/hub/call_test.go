@@ -144,40 +144,6 @@ func TestAllOfManyCallsAreAnswered(t *testing.T) {
 	})
 }
 
-// A claim that overtakes what gives back, or a heartbeat the claim before it, is
-// safe; but it costs a delivery its turn.
-func TestFewPrivateCallsStayInTheirOrder(t *testing.T) {
-	redistest.Each(t, func(t *testing.T, s *redistest.Server) {
-		name := redistest.Name(t)
-		h := hubOf(t, s.Client(t))
-		client, quick := s.Client(t), 0
-		for range 300 {
-			start := clock.Now()
-			var outcomes []<-chan Reply
-			var want []string
-			for i := range overlap / 4 {
-				want = append(want, fmt.Sprint(i))
-				outcomes = append(outcomes, begin(h, &Call{Keys: []string{name}, Args: []any{"RPUSH", name, i}, Private: true}))
-			}
-			for _, o := range outcomes {
-				if r := await(t, o, "the outcome"); r.Err != nil {
-					t.Fatalf("the call should succeed, got %+v", r)
-				}
-			}
-			if clock.Since(start) < overtake { // else they may have overtaken one that was stuck
-				quick++
-				if got := client.LRange(soonCtx(t), name, 0, -1).Val(); !slices.Equal(got, want) {
-					t.Fatalf("the calls should be carried out in their order, they were: %v", got)
-				}
-			}
-			client.Del(soonCtx(t), name)
-		}
-		if quick == 0 {
-			t.Fatalf("no call was answered within %v", overtake)
-		}
-	})
-}
-
 func TestAStuckPipelineIsOvertaken(t *testing.T) {
 	inBubble(t, func(t *testing.T, b bubble) {
 		stuck := b.wire.HoldReply(redistest.Has(b.key))

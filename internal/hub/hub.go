@@ -42,11 +42,6 @@ type Hub struct {
 	forget  *clock.Alarm // forgets objects; set while forgets
 	forgets bool
 
-	unrouted []*Call // of a cluster: their nodes are not known yet
-	routing  bool    // a goroutine finds them
-
-	barred atomic.Bool // a server did not let us use CLIENT UNBLOCK
-
 	notes notes
 }
 

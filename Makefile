@@ -67,7 +67,7 @@ fmt: $(LINT) ## format the code
 	$(LINT) fmt ./...
 
 fuzz: ## run each fuzz target with FUZZ inputs
-	@set -e; for package in $$($(GO) list ./...); do \
+	@set -e; packages=$$($(GO) list ./...); for package in $$packages; do \
 		list=$$($(GO) test -list '^Fuzz' $$package); \
 		for target in $$(printf '%s\n' "$$list" | grep '^Fuzz' || true); do \
 			echo "$$package $$target"; \

@@ -3,7 +3,7 @@ package turnstile
 import "iter"
 
 // grants are some of a process's, by ticket. For a lock that is one, seldom two: a map
-// would take more memory than all else of its line.
+// would take some 250 bytes for it.
 type grants struct {
 	one  *grant
 	more map[string]*grant

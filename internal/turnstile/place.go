@@ -16,7 +16,6 @@ type place struct {
 	since  time.Time
 
 	standing  bool // Redis has answered "waiting"
-	offered   bool // a message has told of a grant that only an answer can date
 	calling   bool // a command is on its way
 	called    time.Time
 	again     bool // something happened meanwhile: check once more
@@ -115,6 +114,7 @@ func (l *Line) answered(p *place, r hub.Reply) {
 		p.ambiguous = p.ambiguous || r.Ambiguous && !p.standing
 	} else {
 		l.trip = clock.Since(r.Sent)
+		s.handed = s.handed && r.Attempts == 1 // else by the first one
 	}
 	l.settle(p, s, err, r.Sent)
 }
@@ -136,7 +136,7 @@ func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 	switch s.status {
 	case granted:
 		how := HowFree
-		if p.offered {
+		if s.handed {
 			how = HowHanded
 		}
 		l.settleGrant(p, s, sent, how)
@@ -280,7 +280,6 @@ func (l *Line) offered(p *place, s standing, after time.Time) {
 	// message can be older than the floor, and only an answer tells.
 	left := clock.Until(p.terms.Deadline(floor, s.ttl))
 	if w := l.first(); w != nil && (p.ambiguous || left < s.ttl/3 || w.terms.NoRenew) {
-		p.offered = true
 		l.check(p) // extends it, and then it is known since when
 		return
 	}

@@ -127,6 +127,7 @@ type standing struct {
 	first, last uint64        // granted: the reserved tokens, or turns of a permit
 	ttl         time.Duration // granted: left of the lease; waiting: until the next one ends, -1 never, -2 free
 	subscribed  bool          // waiting: the server sees the caller's channel
+	handed      bool          // granted: by another's command, before the one that is answered
 	crowd       bool          // waiting: another process stands in line too
 	foreign     bool          // waiting: the owner is not one of ours
 
@@ -143,7 +144,7 @@ func decodeStanding(v any) (standing, error) {
 	}
 	switch a[0] {
 	case "granted":
-		if len(a) != 4 {
+		if len(a) != 4 && (len(a) != 5 || a[4] != "1") {
 			return standing{}, errReply
 		}
 		if ttl, ok := a[3].(int64); ok && ttl < 0 || a[1] == nil {
@@ -157,7 +158,7 @@ func decodeStanding(v any) (standing, error) {
 		if !ok1 || !ok2 || !ok3 || first == 0 || last < first || ttl < 0 {
 			return standing{}, errReply
 		}
-		return standing{status: granted, first: first, last: last, ttl: millis(ttl)}, nil
+		return standing{status: granted, first: first, last: last, ttl: millis(ttl), handed: len(a) == 5}, nil
 	case "waiting":
 		if len(a) != 5 {
 			return standing{}, errReply

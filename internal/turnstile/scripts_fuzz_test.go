@@ -24,7 +24,7 @@ func FuzzReply(f *testing.F) {
 	for _, v := range []any{
 		nil, "granted", int64(1), []any{}, []any{nil}, []any{[]any{"granted"}},
 		[]any{"granted", "1795000000000000", "1795000000000064", int64(10000)},
-		[]any{"granted", "0", "0", int64(1)}, []any{"granted", "2", "1", int64(1)}, []any{"granted", "-1", "1", int64(1)},
+		[]any{"granted", "1", "9", int64(1), "1"}, []any{"granted", "1", "9", int64(1), int64(1)}, []any{"granted", "0", "0", int64(1)}, []any{"granted", "2", "1", int64(1)}, []any{"granted", "-1", "1", int64(1)},
 		[]any{"granted", "1", "18446744073709551616", int64(1)}, []any{"granted", "1", "1", int64(-1)}, []any{"granted", "1", "1", int64(1<<63 - 1)},
 		[]any{"granted", nil, nil, int64(1)}, []any{"granted", int64(1), int64(1), int64(1)}, []any{"granted", "1.79e+15", "1.79e+15", int64(1)},
 		[]any{"waiting", int64(-1), int64(1), int64(0), int64(0)}, []any{"waiting", int64(-2), int64(0), int64(0), int64(1)}, []any{"waiting", int64(1<<63 - 1), int64(1), int64(1), int64(1)},

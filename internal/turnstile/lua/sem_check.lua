@@ -2,9 +2,11 @@
 -- permit if it has got one.
 -- ARGV: 1 ticket, 2 channel, 3 count of waiters, 4 ttl ms, 5 turns to reserve,
 --       6 what it says to join, 7 metadata, 8 limit, 9 what join does with another one
--- Returns what join returns, or {"unknown"}: not in line, join again with a new ticket
+-- Returns what join returns, where a fifth "1" behind "granted" says that the ticket had the
+-- permit before this command; or {"unknown"}: not in line, join again with a new ticket
 local ticket, channel, count, ttl, reserve, holds, meta, limit = unpack(ARGV)
 local h = holder(ticket)
+local handed = h and '1' or nil
 if not h then
   local before = redis.call('ZRANK', LINE, ticket)
   if not before then return {'unknown'} end
@@ -24,4 +26,6 @@ if not h then
   end
 end
 extend(h, tonumber(ttl))
-return granted(h)
+local g = granted(h)
+g[5] = handed
+return g

@@ -192,20 +192,59 @@ func (h *Hub) send(c *Call) {
 		h.link(nil).enqueue(c)
 		return
 	}
-	// Finding the shard may have to ask the cluster.
-	go func() {
-		node, err := h.cluster.MasterForKey(h.ctx, c.Keys[0])
-		if err != nil {
-			c.attempts++
-			v := judge(err)
-			if v == unknown {
-				v = unsent // asking for the node failed
-			}
-			h.outcome(c, h.link(nil), nil, err, v)
-			return
+	h.routing.Lock()
+	defer h.routing.Unlock()
+	if h.routed {
+		h.route(c)
+		return
+	}
+	h.unrouted = append(h.unrouted, c)
+	go h.look(c)
+}
+
+// route has the call go to its node. The cluster client knows its nodes, so nothing is
+// waited for, and the calls of a shard stay in the order in which they came. Called with
+// routing.
+func (h *Hub) route(c *Call) {
+	node, err := h.cluster.MasterForKey(h.ctx, c.Keys[0])
+	if err != nil {
+		go h.lost(c, err) // Done may need what the caller holds
+		return
+	}
+	h.link(node).enqueue(c)
+}
+
+// look has the cluster client get to know its nodes, for the first time. Each call that
+// comes before does this by itself: a look that hangs holds up nobody. The first one that
+// succeeds serves all.
+func (h *Hub) look(c *Call) {
+	_, err := h.cluster.MasterForKey(h.ctx, c.Keys[0])
+	h.routing.Lock()
+	if err == nil {
+		h.routed = true
+		for _, u := range h.unrouted {
+			h.route(u)
 		}
-		h.link(node).enqueue(c)
-	}()
+		h.unrouted = nil
+	}
+	i := slices.Index(h.unrouted, c)
+	if i >= 0 {
+		h.unrouted = slices.Delete(h.unrouted, i, i+1)
+	}
+	h.routing.Unlock()
+	if i >= 0 {
+		h.lost(c, err)
+	}
+}
+
+// lost takes in that the cluster does not tell who is responsible.
+func (h *Hub) lost(c *Call, err error) {
+	c.attempts++
+	v := judge(err)
+	if v == unknown {
+		v = unsent // asking failed
+	}
+	h.outcome(c, h.link(nil), nil, err, v)
 }
 
 // outcome decides, after one attempt, whether the call is done or sent again.

@@ -42,6 +42,10 @@ type Hub struct {
 	forget  *clock.Alarm // forgets objects; set while forgets
 	forgets bool
 
+	routing  sync.Mutex // before mu
+	routed   bool       // the cluster client knows its nodes
+	unrouted []*Call    // that came before, in their order
+
 	notes notes
 }
 

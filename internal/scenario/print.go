@@ -51,9 +51,9 @@ func (p *Print) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	return terminal.Do(ctx, func(ctx context.Context, _ *redislock.Lease) error {
+	return late(terminal.Do(ctx, func(ctx context.Context, _ *redislock.Lease) error {
 		return p.task(ctx, w)
-	})
+	}))
 }
 
 func (p *Print) task(ctx context.Context, w *Worker) error {

@@ -90,9 +90,9 @@ func (t *Tickets) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	return lock.Do(ctx, func(ctx context.Context, lease *redislock.Lease) error {
+	return late(lock.Do(ctx, func(ctx context.Context, lease *redislock.Lease) error {
 		return t.buy(ctx, w, record, lease.Token())
-	})
+	}))
 }
 
 // buy is the race: between its read and its write others may buy, unless a lock

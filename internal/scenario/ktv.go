@@ -45,7 +45,7 @@ func (k *KTV) Work(ctx context.Context, w *Worker) error {
 	if err := w.Together(ctx, "start", k.Singers); err != nil {
 		return err
 	}
-	return late(room.Do(ctx, func(ctx context.Context, _ *redissem.Permit) error {
+	return overdue(room.Do(ctx, func(ctx context.Context, _ *redissem.Permit) error {
 		w.Say(ctx, ktvEnters, w.Index)
 		// Nobody sings before the room is full: that it takes so many shows every time.
 		if err := w.Together(ctx, "full", min(k.Room, k.Singers)); err != nil {

@@ -51,7 +51,7 @@ func (p *Print) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	return late(terminal.Do(ctx, func(ctx context.Context, _ *redislock.Lease) error {
+	return overdue(terminal.Do(ctx, func(ctx context.Context, _ *redislock.Lease) error {
 		return p.task(ctx, w)
 	}))
 }

@@ -90,7 +90,7 @@ func (t *Tickets) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	return late(lock.Do(ctx, func(ctx context.Context, lease *redislock.Lease) error {
+	return overdue(lock.Do(ctx, func(ctx context.Context, lease *redislock.Lease) error {
 		return t.buy(ctx, w, record, lease.Token())
 	}))
 }

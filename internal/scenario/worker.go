@@ -221,10 +221,10 @@ func (w *Worker) Last(ctx context.Context, place string, count int) (bool, error
 	return int(arrived.Val()) >= count, nil
 }
 
-// late forgives that the answer to a release or an acknowledgement has not come within the
+// overdue forgives that the answer to a release or an acknowledgement has not come within the
 // second for which they wait, on a machine that has other things to do. They go on by
 // themselves; and if they fail a lease lapses, an item comes again, and the verdict sees it.
-func late(err error) error {
+func overdue(err error) error {
 	if errors.Is(err, redislock.ErrUnknownOutcome) {
 		return nil
 	}

@@ -31,24 +31,34 @@ func TestTheShortFormsDoWhatTheLongOnesDo(t *testing.T) {
 	for kind := range long {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			used := map[string]int{}
+			used := map[string]int{} // by verb and where in its short form it ended
+			heads := map[string]string{}
+			for verb, head := range short[kind] {
+				parts := strings.Split(head, "return {")
+				heads[verb] = parts[0]
+				for i, part := range parts[1:] {
+					form := fmt.Sprint(verb, i)
+					used[form] = 0
+					heads[verb] += "redis.call('PUBLISH', 'a', 'short " + form + "') return {" + part
+				}
+			}
 			for seed := range uint64(40) {
 				twins := newTwins(t, kind, seed)
 				for range 100 {
 					verb, args := twins.command()
 					tail := shared[kind] + long[kind][verb]
 					// Where the short form answers it says so.
-					head := strings.ReplaceAll(short[kind][verb], "return {", "redis.call('PUBLISH', 'a', 'short') return {")
-					if twins.both(verb, head+tail, tail, args) {
-						used[verb]++
+					if form, applied := twins.both(verb, heads[verb]+tail, tail, args); applied {
+						used[form]++
 					}
 				}
 			}
-			for verb := range short[kind] {
-				if used[verb] < 60 {
-					t.Errorf("the short form of %s has applied only %d times", verb, used[verb])
+			for form, n := range used {
+				if n < 20 {
+					t.Errorf("the short form %s has applied only %d times", form, n)
 				}
 			}
+			t.Log(used)
 		})
 	}
 }
@@ -66,13 +76,14 @@ type twins struct {
 	tickets []string
 	log     []string
 	calm    bool // nobody stands in line: each join is one attempt
+	busy    bool // some always do, and most of them listen
 }
 
 // channels are of processes that listen; one more does not.
 var channels = []string{"p:a", "p:b"}
 
 func newTwins(t *testing.T, kind string, seed uint64) *twins {
-	w := &twins{t: t, kind: kind, calm: seed%3 > 0, r: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1795000000, 0)}
+	w := &twins{t: t, kind: kind, calm: seed%5 > 2, busy: seed%5 < 2, r: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1795000000, 0)}
 	object, err := keyspace.New(kind, "", "x")
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +112,9 @@ func newTwins(t *testing.T, kind string, seed uint64) *twins {
 // process would send, sometimes what is late, repeated or unknown.
 func (w *twins) command() (verb string, args []any) {
 	pass := time.Duration(w.r.IntN(400)) * time.Millisecond
+	if w.busy {
+		pass /= 8
+	}
 	if w.r.IntN(12) == 0 {
 		pass *= 30
 	}
@@ -110,8 +124,14 @@ func (w *twins) command() (verb string, args []any) {
 		m.FastForward(pass)
 	}
 	pick := func(all ...string) string { return all[w.r.IntN(len(all))] }
-	ticket := fmt.Sprintf("%s-%d", pick("a", "b", "c"), len(w.log))
-	if n := len(w.tickets); n > 0 && w.r.IntN(4) > 0 {
+	process := pick("a", "b", "c")
+	if w.busy && w.r.IntN(100) > 0 { // c stays first
+		process = pick("a", "b")
+	}
+	ticket := fmt.Sprintf("%s-%d", process, len(w.log))
+	if line, _ := w.servers[0].ZMembers(w.keys[2]); w.busy && len(line) < 1+w.r.IntN(6) {
+		// a new one
+	} else if n := len(w.tickets); n > 0 && w.r.IntN(4) > 0 {
 		ticket = w.tickets[max(n-1-w.r.IntN(4), 0)]
 		if value := w.holder(""); value != "" && w.r.IntN(4) > 0 {
 			ticket, _, _ = strings.Cut(value, "\n")
@@ -119,6 +139,9 @@ func (w *twins) command() (verb string, args []any) {
 	}
 	channel := "p:" + ticket[:1]
 	ttl := pick("1000", "3000", "10000")
+	if w.busy && w.r.IntN(4) > 0 {
+		ttl = "3000" // as long as an offer
+	}
 	turn := pick("1", "1", "2", "0")
 	if h := strings.Split(w.holder(ticket), "\n"); len(h) > 3 && w.r.IntN(4) > 0 {
 		turn = h[1] // of a semaphore: the turn
@@ -129,7 +152,17 @@ func (w *twins) command() (verb string, args []any) {
 			}
 		}
 	}
-	switch w.r.IntN(10) {
+	kind := w.r.IntN(10)
+	if w.busy {
+		switch w.r.IntN(8) {
+		case 0, 1, 2:
+			kind = 0
+		case 3, 4, 5:
+			kind = 7
+			ticket, _, _ = strings.Cut(w.holder(""), "\n")
+		}
+	}
+	switch kind {
 	case 0, 1, 2, 3:
 		w.tickets = append(w.tickets, ticket)
 		args = []any{ticket, channel, pick("1", "5"), ttl, pick("1", "64"), pick("0", "1"), `{"m":1}`}
@@ -149,6 +182,9 @@ func (w *twins) command() (verb string, args []any) {
 		own := ""
 		if w.r.IntN(4) == 0 && len(w.tickets) > 0 {
 			own = w.tickets[len(w.tickets)-1]
+		}
+		if line, _ := w.servers[0].ZMembers(w.keys[2]); w.busy && len(line) > 0 && w.r.IntN(2) == 0 {
+			own = line[w.r.IntN(len(line))]
 		}
 		return "release", []any{ticket, pick("", turn), pick("0", "0", "0", "500"), pick("0", "0", "0", "1"), own, channel}
 	}
@@ -174,8 +210,8 @@ func (w *twins) holder(ticket string) string {
 	return value
 }
 
-// both sends the command, and says whether the short form has answered.
-func (w *twins) both(verb, short, long string, args []any) (applied bool) {
+// both sends the command, and says whether a short form has answered, and which.
+func (w *twins) both(verb, short, long string, args []any) (form string, applied bool) {
 	w.t.Helper()
 	w.log = append(w.log, fmt.Sprintf("%v %s %q", w.now.Sub(time.Unix(1795000000, 0)), verb, args))
 	var saw [2][]string
@@ -183,8 +219,8 @@ func (w *twins) both(verb, short, long string, args []any) (applied bool) {
 		answer, err := w.clients[i].Eval(w.t.Context(), source, w.keys, args...).Result()
 		saw[i] = append(saw[i], fmt.Sprintf("%#v %v", answer, err))
 		for _, message := range w.messages(i) {
-			if message == "a short" {
-				applied = true
+			if name, ok := strings.CutPrefix(message, "a short "); ok {
+				form, applied = name, true
 			} else {
 				saw[i] = append(saw[i], message)
 			}
@@ -198,7 +234,7 @@ func (w *twins) both(verb, short, long string, args []any) (applied bool) {
 		w.t.Fatalf("after\n%s\nthe short form has\n%s\nand the long one\n%s", strings.Join(w.log, "\n"),
 			strings.Join(saw[0], "\n"), strings.Join(saw[1], "\n"))
 	}
-	return applied
+	return form, applied
 }
 
 // messages are those of one command. One sent behind them tells that no more come.

@@ -1,5 +1,6 @@
 -- join takes the lock, or stands in line for it.
--- ARGV: 1 ticket, 2 channel, 3 count of waiters, 4 ttl ms, 5 tokens to reserve,
+-- ARGV: 1 ticket, 2 channel, 3 count of waiters, 4 ttl ms, 5 tokens to reserve (who is
+--       alone, count 1, and finds the lock free gets one),
 --       6 "1": the process has the lock already, and passes it on, else "0",
 --       7 metadata, 8 "1": one attempt, do not stand in line
 -- Returns {"granted", first token, last token, remaining ms}
@@ -32,4 +33,5 @@ if value or redis.call('ZCARD', LINE) > 0 then
     return answer(ticket, channel, value, left)
   end
 end
-return granted(grant(ticket, ttl, reserve, channel, meta), tonumber(ttl))
+-- Who is alone, and finds the lock free, has nobody to pass it on to.
+return granted(grant(ticket, ttl, count == '1' and '1' or reserve, channel, meta), tonumber(ttl))

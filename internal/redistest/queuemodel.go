@@ -1,8 +1,10 @@
 package redistest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/anishathalye/porcupine"
@@ -149,7 +151,37 @@ func (h *QueueHistory) Emptied() {
 // Judge fails the test when the history is not that of such a queue.
 func (h *QueueHistory) Judge(t testing.TB) {
 	t.Helper()
-	judge(t, QueueModel, h.history())
+	judge(t, h.model(), h.history())
+}
+
+// model is QueueModel for this history, which is searched part by part.
+func (h *QueueHistory) model() porcupine.Model {
+	m := QueueModel
+	m.Partition = h.parts
+	return m
+}
+
+// parts cuts a history where the queue was empty and nothing was under way: the search
+// for an order need not go beyond.
+func (h *QueueHistory) parts(ops []porcupine.Operation) [][]porcupine.Operation {
+	ops = slices.Clone(ops)
+	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+	var parts [][]porcupine.Operation
+	for _, at := range h.emptied {
+		n := 0 // that began before
+		whole := true
+		for ; n < len(ops) && ops[n].Call <= at; n++ {
+			whole = whole && ops[n].Return <= at && ops[n].Input.(queueInput).op != queueShutdown // what is shut stays so
+		}
+		if whole && n > 0 {
+			parts = append(parts, ops[:n])
+			ops = ops[n:]
+		}
+	}
+	if len(ops) > 0 {
+		parts = append(parts, ops)
+	}
+	return parts
 }
 
 // Drained notes that in the end the queue was empty and nothing was under way.
@@ -169,8 +201,13 @@ func (h *QueueHistory) history() []porcupine.Operation {
 	}
 	if h.drained {
 		var undone []porcupine.Operation
-		ops, undone = resolve(ops)
+		ops, undone = h.resolve(ops)
 		gaveUp = append(gaveUp, undone...)
+	}
+	for _, at := range h.emptied { // like a TryGet that says so
+		ops = append(ops, porcupine.Operation{
+			ClientId: 1 << 20, Call: at, Return: at, Input: queueInput{op: queueGet}, Output: queueOutput{outcome: queueRefused},
+		})
 	}
 	for i, op := range ops {
 		in := op.Input.(queueInput)
@@ -198,15 +235,16 @@ func (h *QueueHistory) history() []porcupine.Operation {
 
 // resolve settles what is open, now that all is over. A put of unknown outcome was
 // made if its item was taken, and else left traces at most, as did a get. What
-// is missing was taken by gets of unknown outcome, by as many as there are.
-func resolve(all []porcupine.Operation) (ops, undone []porcupine.Operation) {
+// is missing was taken by gets of unknown outcome, by as many as there are, and before
+// the queue was found empty.
+func (h *QueueHistory) resolve(all []porcupine.Operation) (ops, undone []porcupine.Operation) {
 	taken := map[QueueItem]int64{} // until when
 	for _, op := range all {
 		if out, ok := op.Output.(queueOutput); ok && op.Input.(queueInput).op == queueGet && out.outcome == queueDone {
 			taken[out.item] = op.Return
 		}
 	}
-	var missing []QueueItem
+	var missing []porcupine.Operation // the puts
 	lost, since := 0, int64(openEnd)
 	for _, op := range all {
 		in := op.Input.(queueInput)
@@ -223,15 +261,17 @@ func resolve(all []porcupine.Operation) (ops, undone []porcupine.Operation) {
 			undone = append(undone, op)
 			continue
 		case in.op == queuePut && out.outcome == queueDone && !was:
-			missing = append(missing, in.item)
+			missing = append(missing, op)
 		}
 		ops = append(ops, op)
 	}
-	for _, item := range missing[:min(lost, len(missing))] {
-		ops = append(ops, porcupine.Operation{
-			ClientId: 1 << 20, Call: since, Return: openEnd,
-			Input: queueInput{op: queueGet}, Output: queueOutput{queueDone, item},
-		})
+	for _, put := range missing[:min(lost, len(missing))] {
+		if until := h.after(h.emptied, put); since < until {
+			ops = append(ops, porcupine.Operation{
+				ClientId: 1 << 20, Call: max(since, put.Call), Return: until - 1,
+				Input: queueInput{op: queueGet}, Output: queueOutput{queueDone, put.Input.(queueInput).item},
+			})
+		}
 	}
 	return ops, undone
 }

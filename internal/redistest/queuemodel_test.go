@@ -34,6 +34,35 @@ func TestTheQueueModelTellsGoodHistoriesFromBad(t *testing.T) {
 		{"invented", false, 0, func(h *QueueHistory) { h.put(1); h.get(2) }},
 		{"taken before it was put", false, 0, func(h *QueueHistory) { h.get(1); h.put(1) }},
 		{"lost", false, 0, func(h *QueueHistory) { h.put(1); h.empty() }},
+		{"lost before the queue was empty", false, 0, func(h *QueueHistory) { h.put(1); h.Emptied() }},
+		{"put, taken and empty again and again", true, 0, func(h *QueueHistory) {
+			for i := range 3 {
+				h.put(i + 1)
+				h.get(i + 1)
+				h.Emptied()
+			}
+		}},
+		{"taken once more after the queue was empty", false, 0, func(h *QueueHistory) { h.put(1); h.get(1); h.Emptied(); h.get(1) }},
+		{"put after Shutdown, when the queue was empty", false, 0, func(h *QueueHistory) { h.shut(); h.Emptied(); h.put(1); h.get(1) }},
+		{"put late, after the queue was empty", true, 0, func(h *QueueHistory) {
+			h.Put(0, QueueItem{0, 1}).Unknown()
+			h.Emptied()
+			h.get(1)
+		}},
+		{"lost with a connection, before the queue was empty", true, 0, func(h *QueueHistory) {
+			h.Get(1).Unknown()
+			h.put(1)
+			h.Emptied()
+			h.put(2)
+			h.get(2)
+			h.Drained()
+		}},
+		{"lost, and a connection after the queue was empty", false, 0, func(h *QueueHistory) {
+			h.put(1)
+			h.Emptied()
+			h.Get(1).Unknown()
+			h.Drained()
+		}},
 		{"taken although it was refused", false, 1, func(h *QueueHistory) { h.put(1); h.full(2); h.get(1); h.get(2) }},
 		{"taken although who put it gave up", false, 0, func(h *QueueHistory) {
 			h.Put(0, QueueItem{0, 1}).GaveUp()
@@ -240,7 +269,7 @@ func TestTheQueueModelTellsGoodHistoriesFromBad(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := QueueHistory{MaxSize: c.maxSize}
 			c.run(&h)
-			if legal := porcupine.CheckOperations(QueueModel, h.history()); legal != c.legal {
+			if legal := porcupine.CheckOperations(h.model(), h.history()); legal != c.legal {
 				t.Errorf("legal is %v, should be %v", legal, c.legal)
 			}
 		})
@@ -310,7 +339,7 @@ func TestWhatIsOpenIsResolvedOnceTheQueueIsDrained(t *testing.T) {
 			h.Settled()
 			h.empty()
 			h.Drained()
-			if legal := porcupine.CheckOperations(QueueModel, h.history()); legal != c.legal {
+			if legal := porcupine.CheckOperations(h.model(), h.history()); legal != c.legal {
 				t.Errorf("legal is %v, should be %v", legal, c.legal)
 			}
 		})

@@ -84,3 +84,25 @@ func TestAnItemClaimedWhileTheListIsReadIsNotGivenBack(t *testing.T) {
 		wantCounts(t, other, counts{})
 	})
 }
+
+// While an item that came to the command that blocks is on its way to who waits, it is
+// found in the list as well, and meanwhile fewer wait.
+func TestAnItemThatCameAndIsReadInTheListDoesNotGoBack(t *testing.T) {
+	eachSite(t, &redisqueue.Options{TTL: short}, func(t *testing.T, s site) {
+		came := s.w.HoldReply(redistest.Is("BLMOVE"))
+		first, second := beginReceive(t, s.mine), beginReceive(t, s.mine)
+		pause(100*time.Millisecond, first.over) // until it blocks
+		put(t, s.other, 1)
+		awaitCounts(t, s.other, counts{claimed: 1})
+		s.w.Watch(script(t, "beat")).AwaitReply(t) // there is an item that nobody knows
+		pause(short/20, first.over)
+		reading := s.w.HoldReply(redistest.Is("LRANGE"))
+		came.Release()
+		reading.Await(t)
+		second.cancel()
+		wantErr(t, "a cancelled Receive", second.fails(t, "Receive"), errCanceled)
+		reading.Release()
+		ack(t, first.returns(t, "Receive"))
+		awaitCounts(t, s.other, counts{})
+	})
+}

@@ -128,6 +128,8 @@ func (x *session) reread() ([]envelope, error) {
 	call := x.reading(hub.Call{Private: true, Patience: patience})
 	s.mu.Unlock()
 	r, _ := s.hub.Do(context.Background(), &call)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return x.unknown(r)
 }
 
@@ -141,16 +143,13 @@ func (x *session) reading(call hub.Call) hub.Call {
 	return call
 }
 
-// unknown tells what of the list nobody here knows of.
+// unknown tells what of the list nobody here knows of. Called with mu.
 func (x *session) unknown(r hub.Reply) ([]envelope, error) {
-	s := x.f.s
 	list, ok := r.Value.([]any)
 	err := r.Err
 	if err == nil && !ok {
 		err = errReply
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	ended := x.ended
 	if x.readers--; x.readers == 0 {
 		x.ended = nil
@@ -187,11 +186,14 @@ func (x *session) hand(items []envelope) {
 		x.giveBack(items)
 		return
 	}
-	for len(items) > 0 && len(f.takers) > 0 {
-		env := items[0]
-		items = items[1:]
+	var rest []envelope
+	for _, env := range items {
 		if x.claims[env] != nil {
-			continue // read in the list, and now its answer
+			continue // it came, and was read in the list too
+		}
+		if len(f.takers) == 0 {
+			rest = append(rest, env)
+			continue
 		}
 		t := f.takers[0]
 		if most := t.set.maxDeliveries; most > 0 && env.attempt() >= most {
@@ -204,8 +206,8 @@ func (x *session) hand(items []envelope) {
 		s.observe(t.set, Received, 1, clock.Since(t.since))
 		f.give(t, catch{claim: c})
 	}
-	if len(items) > 0 {
-		x.giveBack(items)
+	if len(rest) > 0 {
+		x.giveBack(rest)
 	}
 }
 
@@ -303,9 +305,10 @@ func (x *session) reclaim() {
 	f, s := x.f, x.f.s
 	call := x.reading(s.forSure())
 	call.Done = func(r hub.Reply) {
-		found, err := x.unknown(r)
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		// With mu until it goes back: or the answer to a claim may come, and be handed out.
+		found, err := x.unknown(r)
 		x.reclaiming = false
 		switch {
 		case x.over: // swept by others

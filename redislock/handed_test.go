@@ -121,3 +121,27 @@ func TestAGrantThatHasToBeDatedIsObservedAsHandedOver(t *testing.T) {
 		}
 	})
 }
+
+// The check that gets the lock may go unanswered: the next one finds it, and nobody has
+// handed it over.
+func TestALockThatALostCheckHasTakenIsNotObservedAsHandedOver(t *testing.T) {
+	redistest.Bubble(t, func(t *testing.T, client *redis.Client, m *miniredis.Miniredis) {
+		var heard journal
+		w := redistest.NewWire(t)
+		load(t, client)
+		l := newLock(t, redistest.BubbleClient(t, m, w.ThroughBubble), "x", &redislock.Options{Observe: heard.note})
+		if err := client.Set(t.Context(), key("x", ""), "of another program", 900*time.Millisecond).Err(); err != nil {
+			t.Fatal(err)
+		}
+		waiter := begin(t, l)
+		time.Sleep(500 * time.Millisecond)
+		lost := w.DropReply(script(t, "check"))
+		h := waiter.granted(t)
+		lost.Await(t)
+		time.Sleep(time.Second)
+		if heard.count(by(redislock.Free)) != 1 {
+			t.Error("what ran out, and was taken by the process's own check, should be observed as free")
+		}
+		release(t, h)
+	})
+}

@@ -204,11 +204,6 @@ func (h *QueueHistory) history() []porcupine.Operation {
 		ops, undone = h.resolve(ops)
 		gaveUp = append(gaveUp, undone...)
 	}
-	for _, at := range h.emptied { // like a TryGet that says so
-		ops = append(ops, porcupine.Operation{
-			ClientId: 1 << 20, Call: at, Return: at, Input: queueInput{op: queueGet}, Output: queueOutput{outcome: queueRefused},
-		})
-	}
 	for i, op := range ops {
 		in := op.Input.(queueInput)
 		in.maxSize = h.MaxSize
@@ -230,6 +225,12 @@ func (h *QueueHistory) history() []porcupine.Operation {
 		}
 		ops[i].Input = in
 	}
+	for _, at := range h.emptied { // like a TryGet that says so, and that nothing excuses
+		ops = append(ops, porcupine.Operation{
+			ClientId: 1 << 20, Call: at, Return: at,
+			Input: queueInput{op: queueGet, maxSize: h.MaxSize}, Output: queueOutput{outcome: queueRefused},
+		})
+	}
 	return ops
 }
 
@@ -245,7 +246,7 @@ func (h *QueueHistory) resolve(all []porcupine.Operation) (ops, undone []porcupi
 		}
 	}
 	var missing []porcupine.Operation // the puts
-	lost, since := 0, int64(openEnd)
+	var lost []int64                  // since when
 	for _, op := range all {
 		in := op.Input.(queueInput)
 		out, known := op.Output.(queueOutput)
@@ -254,7 +255,7 @@ func (h *QueueHistory) resolve(all []porcupine.Operation) (ops, undone []porcupi
 		case in.op == queuePut && !known && was:
 			op.Output, op.Return = queueOutput{outcome: queueDone}, until
 		case in.op == queueGet && !known:
-			lost, since = lost+1, min(since, op.Call)
+			lost = append(lost, op.Call)
 			undone = append(undone, op)
 			continue
 		case in.op == queuePut && !known:
@@ -265,13 +266,18 @@ func (h *QueueHistory) resolve(all []porcupine.Operation) (ops, undone []porcupi
 		}
 		ops = append(ops, op)
 	}
-	for _, put := range missing[:min(lost, len(missing))] {
-		if until := h.after(h.emptied, put); since < until {
-			ops = append(ops, porcupine.Operation{
-				ClientId: 1 << 20, Call: max(since, put.Call), Return: until - 1,
-				Input: queueInput{op: queueGet}, Output: queueOutput{queueDone, put.Input.(queueInput).item},
-			})
+	slices.Sort(lost)
+	slices.SortFunc(missing, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+	for _, put := range missing {
+		until := h.after(h.emptied, put)
+		if len(lost) == 0 || lost[0] >= until {
+			continue
 		}
+		ops = append(ops, porcupine.Operation{
+			ClientId: 1 << 20, Call: max(lost[0], put.Call), Return: until - 1,
+			Input: queueInput{op: queueGet}, Output: queueOutput{queueDone, put.Input.(queueInput).item},
+		})
+		lost = lost[1:]
 	}
 	return ops, undone
 }

@@ -57,6 +57,22 @@ func TestTheQueueModelTellsGoodHistoriesFromBad(t *testing.T) {
 			h.get(2)
 			h.Drained()
 		}},
+		{"two lost with one connection before the queue was empty", false, 0, func(h *QueueHistory) {
+			h.put(1)
+			h.put(2)
+			h.Get(1).Unknown()
+			h.Emptied()
+			h.Get(2).Unknown()
+			h.Drained()
+		}},
+		{"taken after the queue was empty, by who gave up before, while something was put", false, 0, func(h *QueueHistory) {
+			h.put(1)
+			h.Get(1).GaveUp()
+			late := h.Put(2, QueueItem{1, 1})
+			h.Emptied()
+			h.get(1)
+			late.Done()
+		}},
 		{"lost, and a connection after the queue was empty", false, 0, func(h *QueueHistory) {
 			h.put(1)
 			h.Emptied()

@@ -51,9 +51,12 @@ func (p *Print) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	return overdue(terminal.Do(ctx, func(ctx context.Context, _ *redislock.Lease) error {
-		return p.task(ctx, w)
-	}))
+	var done error
+	err = terminal.Do(ctx, func(ctx context.Context, _ *redislock.Lease) error {
+		done = p.task(ctx, w)
+		return done
+	})
+	return overdue(err, done)
 }
 
 func (p *Print) task(ctx context.Context, w *Worker) error {

@@ -90,9 +90,12 @@ func (t *Tickets) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	return overdue(lock.Do(ctx, func(ctx context.Context, lease *redislock.Lease) error {
-		return t.buy(ctx, w, record, lease.Token())
-	}))
+	var done error
+	err = lock.Do(ctx, func(ctx context.Context, lease *redislock.Lease) error {
+		done = t.buy(ctx, w, record, lease.Token())
+		return done
+	})
+	return overdue(err, done)
 }
 
 // buy is the race: between its read and its write others may buy, unless a lock

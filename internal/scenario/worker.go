@@ -224,8 +224,9 @@ func (w *Worker) Last(ctx context.Context, place string, count int) (bool, error
 // overdue forgives that the answer to a release or an acknowledgement has not come within the
 // second for which they wait, on a machine that has other things to do. They go on by
 // themselves; and if they fail a lease lapses, an item comes again, and the verdict sees it.
-func overdue(err error) error {
-	if errors.Is(err, redislock.ErrUnknownOutcome) {
+// What a Do has run must have succeeded: done is its error.
+func overdue(err, done error) error {
+	if done == nil && errors.Is(err, redislock.ErrUnknownOutcome) {
 		return nil
 	}
 	return err

@@ -16,6 +16,7 @@ type place struct {
 	since  time.Time
 
 	standing  bool // Redis has answered "waiting"
+	own       bool // a command of its own has, or may have, got it the lock
 	calling   bool // a command is on its way
 	called    time.Time
 	again     bool // something happened meanwhile: check once more
@@ -114,7 +115,6 @@ func (l *Line) answered(p *place, r hub.Reply) {
 		p.ambiguous = p.ambiguous || r.Ambiguous && !p.standing
 	} else {
 		l.trip = clock.Since(r.Sent)
-		s.handed = s.handed && r.Attempts == 1 // else by the first one
 	}
 	l.settle(p, s, err, r.Sent)
 }
@@ -129,6 +129,7 @@ func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 		return
 	}
 	if err != nil {
+		p.own = true
 		l.settleError(p, err)
 		return
 	}
@@ -136,9 +137,10 @@ func (l *Line) settle(p *place, s standing, err error, sent time.Time) {
 	switch s.status {
 	case granted:
 		how := HowFree
-		if s.handed {
+		if s.handed && !p.own {
 			how = HowHanded
 		}
+		p.own = how == HowFree
 		l.settleGrant(p, s, sent, how)
 		return
 	case waiting:
@@ -276,6 +278,7 @@ func (l *Line) offered(p *place, s standing, after time.Time) {
 	if after.After(floor) {
 		floor = after
 	}
+	p.own = false
 	// A join that was sent twice may have been granted between the two: then the
 	// message can be older than the floor, and only an answer tells.
 	left := clock.Until(p.terms.Deadline(floor, s.ttl))

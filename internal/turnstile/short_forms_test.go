@@ -137,6 +137,16 @@ func (w *twins) command() (verb string, args []any) {
 			ticket, _, _ = strings.Cut(value, "\n")
 		}
 	}
+	if w.r.IntN(50) == 0 && w.kind == keyspace.Lock {
+		for _, m := range w.servers { // the counter is lost, or damaged
+			m.Del(w.keys[1])
+		}
+		if odd := pick("", "inf", "nan", "9007199254740992", "1795000000000000"); odd != "" {
+			for _, m := range w.servers {
+				_ = m.Set(w.keys[1], odd)
+			}
+		}
+	}
 	channel := "p:" + ticket[:1]
 	ttl := pick("1000", "3000", "10000")
 	if w.busy && w.r.IntN(4) > 0 {

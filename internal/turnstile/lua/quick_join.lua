@@ -15,7 +15,7 @@ do
     local more = count == '1' and 0 or math.max(reserve, 1) - 1
     local last = format('%.0f', first + more)
     local fence = tonumber(call('SET', KEYS[2], last, 'PX', 86400000, 'GET') or nil)
-    if fence and fence >= first then -- the clock is behind
+    if fence and fence >= first and fence < 9e15 then -- the clock is behind
       first = fence + 1
       last = format('%.0f', first + more)
       call('SET', KEYS[2], last, 'PX', 86400000)
@@ -25,7 +25,7 @@ do
     return {'granted', first, last, tonumber(ttl)}
   end
   local value = try == '0' and call('GET', KEYS[1])
-  if value and value:find('^[^\n]*\n%d+\n%d+\n%d+\n%d*\n') and value:sub(1, #ticket + 1) ~= ticket .. '\n'
+  if value and value:find('^[^\n]*\n%d+\n%d+\n%d+\n%d*\n[^\n]*\n[^\n]*\n') and value:sub(1, #ticket + 1) ~= ticket .. '\n'
     and not call('ZSCORE', KEYS[5], ticket) then
     local tail = call('ZREVRANGE', KEYS[3], 0, 1, 'WITHSCORES')
     -- A process that stands in line alone, and passes on what it has, is to be told.

@@ -5,14 +5,16 @@
 -- Returns {1} and, for the other ticket, {"waiting", remaining ms, channel subscribed 0/1, 0,
 --       another process in line 0/1}, or what release returns
 do
-  local call, format = redis.call, string.format
+  -- What is read of the line may be of another type: giving back must not fail for that.
+  local call, read, format = redis.call, redis.pcall, string.format
   local ticket, used, rest, ended, own, channel = unpack(ARGV)
   local value = rest == '0' and ended == '0' and call('GET', KEYS[1])
   local last, turn
   if value and value:sub(1, #ticket + 1) == ticket .. '\n' then
-    last, turn = value:match('^%d+\n(%d+)\n(%d+)\n\n\n', #ticket + 2)
+    last, turn = value:match('^%d+\n(%d+)\n(%d+)\n\n\n[^\n]*\n', #ticket + 2)
   end
-  local line = last and turn ~= '0' and call('ZRANGE', KEYS[3], 0, 3)
+  local line = last and turn ~= '0' and read('ZRANGE', KEYS[3], 0, 3)
+  if line and line.err then line = nil end
   if line and not line[1] and own == '' then
     call('DEL', KEYS[1])
     if used ~= '' and used ~= last then
@@ -26,7 +28,7 @@ do
   local stands = own == ''
   for i = 2, line and #line or 0 do stands = stands or line[i] == own end
   if line and line[1] and (stands or line[4] and line[1] ~= own and call('ZSCORE', KEYS[3], own)) then
-    local records = call('HMGET', KEYS[4], line[1], line[2] or line[1])
+    local records = read('HMGET', KEYS[4], line[1], line[2] or line[1])
     local seen, ttl, reserve, to, meta = (records[1] or ''):match('^(%d+)\n%d+\n%d+\n(%d+)\n(%d+)\n%d\n([^\n]*)\n(.*)$')
     local seen2, due2, to2 = (records[2] or ''):match('^(%d+)\n(%d+)\n%d+\n%d+\n%d+\n%d\n([^\n]*)\n')
     local kind = seen and seen2 and to:sub(1, 1)
@@ -45,7 +47,8 @@ do
         local first, more = math.max(spent + 1, now), math.max(reserve, 1) - 1
         local final = format('%.0f', first + more)
         local fence = call('SET', KEYS[2], final, 'PX', 86400000, 'GET')
-        if fence ~= last and (tonumber(fence or nil) or 0) >= first then -- somebody has moved it
+        fence = tonumber(fence or nil)
+        if fence and fence >= first and fence < 9e15 then -- somebody has moved it
           first = fence + 1
           final = format('%.0f', first + more)
           call('SET', KEYS[2], final, 'PX', 86400000)

@@ -5,7 +5,8 @@
 -- Returns {1} and, for the other ticket, {"waiting", ms until the next permit ends, channel
 --       subscribed 0/1, 0, another process in line 0/1}, or what release returns
 do
-  local call, format = redis.call, string.format
+  -- What is read of the line may be of another type: giving back must not fail for that.
+  local call, read, format = redis.call, redis.pcall, string.format
   local ticket, _, rest, ended, own, channel = unpack(ARGV)
   local at = rest == '0' and ended == '0' and call('ZSCORE', KEYS[1], ticket)
   local now, line
@@ -15,7 +16,8 @@ do
     -- None has ended, and this one does not rest, and nobody has asked for its end.
     if tonumber(call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) > now
       and (call('HGET', KEYS[2], ticket) or ''):find('^%d+\n%d+\n\n[^\n]*\n\n') then
-      line = call('ZRANGE', KEYS[3], 0, 3)
+      line = read('ZRANGE', KEYS[3], 0, 3)
+      if line.err then line = nil end
     end
   end
   if line and not line[1] and own == '' then
@@ -31,9 +33,9 @@ do
     rank = call('ZRANK', KEYS[3], own)
     rank = rank and rank - 1
   end
-  local l = rank and line and line[1] and call('HMGET', KEYS[6], 'declared', 'present')
+  local l = rank and line and line[1] and read('HMGET', KEYS[6], 'declared', 'present')
   if l and call('ZCARD', KEYS[1]) == tonumber(l[2] or l[1] or nil) then
-    local records = call('HMGET', KEYS[4], line[1], line[2] or line[1])
+    local records = read('HMGET', KEYS[4], line[1], line[2] or line[1])
     local seen, ttl, reserve, to, meta = (records[1] or ''):match('^(%d+)\n%d+\n%d+\n(%d+)\n(%d+)\n%d\n([^\n]*)\n(.*)$')
     local seen2, due2, to2 = (records[2] or ''):match('^(%d+)\n(%d+)\n%d+\n%d+\n%d+\n%d\n([^\n]*)\n')
     local kind = seen and seen2 and to:sub(1, 1)

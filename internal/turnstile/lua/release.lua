@@ -12,8 +12,10 @@ if mine then
   redis.call('DEL', LOCK)
   value = nil
   -- Tokens are given back before the counter has run ahead of the clock.
-  if used ~= '' and tonumber(h.last) > now() and redis.call('GET', FENCE) == h.last then
-    redis.call('SET', FENCE, used, 'PX', DAY)
+  spent = tonumber(h.last)
+  if used ~= '' and spent > now() then
+    if redis.call('GET', FENCE) == h.last then redis.call('SET', FENCE, used, 'PX', DAY) end
+    spent = tonumber(used)
   end
   if tonumber(rest) > 0 then
     value = record({ticket = ticket, first = '0', last = '0', turn = '0', revoke = '', breakers = '',

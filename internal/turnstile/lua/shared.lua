@@ -40,10 +40,16 @@ end
 -- granted is the answer to the holder's own ticket.
 local function granted(h, left) return {'granted', h.first, h.last, left or redis.call('PTTL', LOCK)} end
 
+-- spent is the last token that is known to be used or reserved, beside the counter.
+local spent = 0
+
 -- grant makes the ticket the holder of a free lock. It reads before it writes:
--- an error must leave nothing.
+-- an error must leave nothing. A counter that no clock can have made, and that a double
+-- does not hold, is made anew.
 local function grant(ticket, ttl, reserve, channel, meta)
-  local first = math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, now())
+  local fence = tonumber(redis.call('GET', FENCE) or nil) or 0
+  if not (fence < 9e15) then fence = 0 end
+  local first = math.max(fence + 1, spent + 1, now())
   local last = number(first + math.max(tonumber(reserve), 1) - 1)
   first = number(first)
   local h = {ticket = ticket, first = first, last = last, turn = first, revoke = '', breakers = '',

@@ -8,8 +8,6 @@ FUZZ ?= 10000x
 FUZZ_SERVER ?= 500x
 TIMEOUT ?= 20m
 RACE_AT_ONCE ?= 1
-# Tests that it leaves out, as go test's -skip.
-RACE_SKIP ?=
 
 # The linter is built once, which takes two minutes, and kept for all checkouts.
 LINT_VERSION := v2.15.0
@@ -30,8 +28,8 @@ build: ## build the command into bin/
 test: ## run the tests, on every server there is
 	$(GO) test ./...
 
-race: ## run the tests with the race detector, RACE_AT_ONCE packages at a time, but for RACE_SKIP
-	$(GO) test -race -p $(RACE_AT_ONCE) -timeout $(TIMEOUT) -skip '$(RACE_SKIP)' ./...
+race: ## run the tests with the race detector, RACE_AT_ONCE packages at a time
+	$(GO) test -race -p $(RACE_AT_ONCE) -timeout $(TIMEOUT) ./...
 
 mutants: ## take out the code of each safety point and expect its test to fail
 	MULTIHOST_MUTANTS=1 $(GO) test -count=1 -timeout $(TIMEOUT) -run '^TestEverySafetyPointIsTested$$' ./internal/turnstile

@@ -143,13 +143,13 @@ func (b *Buns) consume(ctx context.Context, w *Worker, buns *redisqueue.Queue[*i
 			return err
 		case bun.Value() == nil:
 			w.Note(ctx, bunsEnded, "marker")
-			return errors.Join(overdue(bun.Ack(ctx), nil), w.Together(ctx, "ended", 1+consumers))
+			return errors.Join(overdue(bun.Ack(ctx)), w.Together(ctx, "ended", 1+consumers))
 		}
 		if err := w.Pause(ctx, time.Second, 3*time.Second); err != nil {
 			return err
 		}
 		w.Say(ctx, bunsEaten, w.Who, *bun.Value())
-		if err := overdue(bun.Ack(ctx), nil); err != nil {
+		if err := overdue(bun.Ack(ctx)); err != nil {
 			return err
 		}
 	}

@@ -52,7 +52,7 @@ func EnterRoom(ctx context.Context, set Setting) (*Seat, error) {
 			continue
 		}
 		if lease != nil {
-			err = errors.Join(err, overdue(lease.Release(ctx), nil))
+			err = errors.Join(err, overdue(lease.Release(ctx)))
 		}
 		if err != nil {
 			return nil, errors.Join(err, s.Leave(ctx))
@@ -91,7 +91,7 @@ func (s *Seat) Leave(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	err := errors.Join(s.queues[s.Number].Delete(ctx), overdue(s.Lease.Release(ctx), nil))
+	err := errors.Join(s.queues[s.Number].Delete(ctx), overdue(s.Lease.Release(ctx)))
 	for _, lock := range s.locks {
 		_ = lock.Delete(ctx) // not those that are taken
 	}

@@ -45,25 +45,18 @@ func (k *KTV) Work(ctx context.Context, w *Worker) error {
 	if err := w.Together(ctx, "start", k.Singers); err != nil {
 		return err
 	}
-	var done error
-	err = room.Do(ctx, func(ctx context.Context, _ *redissem.Permit) error {
-		done = k.sing(ctx, w)
-		return done
+	return holding(ctx, room.Do, func(ctx context.Context, _ *redissem.Permit) error {
+		w.Say(ctx, ktvEnters, w.Index)
+		// Nobody sings before the room is full: that it takes so many shows every time.
+		if err := w.Together(ctx, "full", min(k.Room, k.Singers)); err != nil {
+			return err
+		}
+		if err := w.Pause(ctx, time.Second, 5*time.Second); err != nil {
+			return err
+		}
+		w.Say(ctx, ktvLeaves, w.Index) // still inside, so that nobody enters before it is said
+		return nil
 	})
-	return overdue(err, done)
-}
-
-func (k *KTV) sing(ctx context.Context, w *Worker) error {
-	w.Say(ctx, ktvEnters, w.Index)
-	// Nobody sings before the room is full: that it takes so many shows every time.
-	if err := w.Together(ctx, "full", min(k.Room, k.Singers)); err != nil {
-		return err
-	}
-	if err := w.Pause(ctx, time.Second, 5*time.Second); err != nil {
-		return err
-	}
-	w.Say(ctx, ktvLeaves, w.Index) // still inside, so that nobody enters before it is said
-	return nil
 }
 
 // Judge implements Scenario.

@@ -51,12 +51,9 @@ func (p *Print) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	var done error
-	err = terminal.Do(ctx, func(ctx context.Context, _ *redislock.Lease) error {
-		done = p.task(ctx, w)
-		return done
+	return holding(ctx, terminal.Do, func(ctx context.Context, _ *redislock.Lease) error {
+		return p.task(ctx, w)
 	})
-	return overdue(err, done)
 }
 
 func (p *Print) task(ctx context.Context, w *Worker) error {

@@ -80,7 +80,7 @@ func (q *Queue) answer(ctx context.Context, w *Worker, queue *redisqueue.Queue[s
 		return err
 	}
 	w.Say(ctx, queueGot, asked.Value())
-	if err := overdue(asked.Ack(ctx), nil); err != nil {
+	if err := overdue(asked.Ack(ctx)); err != nil {
 		return err
 	}
 	if err := w.Together(ctx, "acknowledged", 2); err != nil {

@@ -90,12 +90,9 @@ func (t *Tickets) Work(ctx context.Context, w *Worker) error {
 	if err != nil {
 		return err
 	}
-	var done error
-	err = lock.Do(ctx, func(ctx context.Context, lease *redislock.Lease) error {
-		done = t.buy(ctx, w, record, lease.Token())
-		return done
+	return holding(ctx, lock.Do, func(ctx context.Context, lease *redislock.Lease) error {
+		return t.buy(ctx, w, record, lease.Token())
 	})
-	return overdue(err, done)
 }
 
 // buy is the race: between its read and its write others may buy, unless a lock

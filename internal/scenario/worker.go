@@ -221,12 +221,27 @@ func (w *Worker) Last(ctx context.Context, place string, count int) (bool, error
 	return int(arrived.Val()) >= count, nil
 }
 
+// holding does work within do, the Do of a lock or a semaphore, and is fine with a release
+// that is overdue if the work has succeeded.
+func holding[T any](
+	ctx context.Context, do func(context.Context, func(context.Context, T) error) error, work func(context.Context, T) error,
+) error {
+	var failed error
+	err := do(ctx, func(ctx context.Context, held T) error {
+		failed = work(ctx, held)
+		return failed
+	})
+	if failed != nil {
+		return err
+	}
+	return overdue(err)
+}
+
 // overdue forgives that the answer to a release or an acknowledgement has not come within the
 // second for which they wait, on a machine that has other things to do. They go on by
 // themselves; and if they fail a lease lapses, an item comes again, and the verdict sees it.
-// What a Do has run must have succeeded: done is its error.
-func overdue(err, done error) error {
-	if done == nil && errors.Is(err, redislock.ErrUnknownOutcome) {
+func overdue(err error) error {
+	if errors.Is(err, redislock.ErrUnknownOutcome) {
 		return nil
 	}
 	return err
